@@ -1,0 +1,40 @@
+# The only commands a newcomer needs. Everything lives in .venv; nothing else is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test check bench docs clean
+help:
+	@echo "make demo   run the recommendations pipeline on this machine"
+	@echo "make test   run the whole test suite"
+	@echo "make check  lint, types, layers"
+	@echo "make bench  measure; figures are kept in docs/performance.md"
+	@echo "make docs   build the site into site/"
+
+$(READY): pyproject.toml plugins/local/pyproject.toml conformance/pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "portaflow needs Python >= 3.11; say which with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[dev,docs,compare]' -e 'plugins/local[spark,docker]' -e conformance
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/portaflow run dags/recommendations
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_layers.py
+
+test: $(READY)
+	$(BIN)/pytest -n 2
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks
+
+docs: $(READY)
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv .portaflow site reports

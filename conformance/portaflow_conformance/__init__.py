@@ -1,0 +1,1 @@
+"""Checks that prove whether a backend keeps the laws of `portaflow.backend`."""
