@@ -1,0 +1,260 @@
+"""What a run reads and writes: local files, staging, and the manifest that commits a task.
+
+A task writes under `{root}/{pipeline}/{run}/{task}/{output}`. After it has ended well its
+outputs are listed and `_manifest.json` is made beside them by create-if-absent: the manifest
+is the commit. What has none was never finished.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import (
+    BackendError,
+    DefinitionError,
+    DeniedError,
+    NotFoundError,
+    RunError,
+    UnavailableError,
+)
+from .load import Project
+from .pipeline import CallTask, ContainerTask, Source, SparkTask
+from .plan import Action, Image, Local, LocalFile, Staged
+from .target import Target
+
+_LARGEST_VALUE = 256 * 1024  # bytes of a task's value
+_LARGEST_IMAGE = 64 * 2**20  # bytes of a folder that an image is built from
+_LEFT_OUT = {"__pycache__", ".git", ".venv", ".pytest_cache"}
+
+
+@contextmanager
+def store_errors(where: str) -> Iterator[None]:
+    """Turn what a filesystem raises into our errors; FileExistsError passes."""
+    try:
+        yield
+    except (BackendError, FileExistsError):
+        raise
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{where}: is not there: {error}") from error
+    except PermissionError as error:
+        raise DeniedError(f"{where}: the store refuses: {error}") from error
+    except OSError as error:
+        cause = "the store is full" if error.errno == errno.ENOSPC else "the store fails"
+        raise UnavailableError(f"{where}: {cause}: {error}") from error
+
+
+# -- local files, read before a plan is made
+
+
+def collect(project: Project, target: Target) -> Local:
+    """Digest every local file and image folder that the pipeline names."""
+    pipeline = project.pipeline
+    files: dict[str, LocalFile] = {}
+    images: dict[str, Image] = {}
+    for task in pipeline.tasks:
+        where = f"task {task.id!r}"
+        match task:
+            case SparkTask():
+                for path in (task.main, *task.py_files, *task.jars):
+                    if "://" not in path and path not in files:
+                        files[path] = _digest(path, _inside(project.folder, path, where), where)
+            case ContainerTask():
+                if task.image not in images:
+                    images[task.image] = _image(task.image, project, target)
+            case CallTask():
+                module = task.function.partition(":")[0]
+                if module.endswith(".py"):
+                    _inside(project.folder, module, where)
+    for name, source in {**pipeline.sources, **target.sources}.items():
+        if source.path and name in pipeline.sources:
+            path = f"{source.package}:{source.path}" if source.package else source.path
+            where = f"source {name!r}"
+            base = target.base if name in target.sources else project.folder
+            if source.package:
+                base = _package(source, where)
+            files[path] = _digest(path, _inside(base, source.path, where), where)
+    return Local(files, images)
+
+
+def _inside(folder: Path, path: str, where: str) -> Path:
+    """The file, which must exist in `folder`: a pipeline cannot reach for /etc/passwd."""
+    try:
+        file = (folder / path).resolve()
+        inside, there = file.is_relative_to(folder.resolve()), file.is_file()
+    except (OSError, ValueError) as error:
+        raise DefinitionError(f"{where}: {path[:200]!r}: {error}") from error
+    if not inside:
+        raise DefinitionError(f"{where}: {path!r} is outside {folder}; use a path below it")
+    if not there:
+        raise DefinitionError(f"{where}: there is no file {path!r} in {folder}")
+    return file
+
+
+def _digest(path: str, file: Path, where: str) -> LocalFile:
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DefinitionError(f"{where}: {path!r} cannot be read: {error}") from error
+    return LocalFile(str(file), file.name, digest, file.stat().st_size)
+
+
+def _package(source: Source, where: str) -> Path:
+    try:
+        spec = importlib.util.find_spec(source.package)
+    except (ImportError, ValueError) as error:
+        raise DefinitionError(f"{where}: package {source.package!r}: {error}") from error
+    if not spec or not spec.submodule_search_locations:
+        raise DefinitionError(
+            f"{where}: package {source.package!r} is not installed; install it with pip"
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _image(name: str, project: Project, target: Target) -> Image:
+    """An image is a reference, or known by the folder that it is built from."""
+    given = target.images.get(name, "")
+    folder = target.base / given if given else project.folder / "images" / name
+    try:
+        if not folder.is_dir():
+            return Image(given or name)
+        return Image(name, str(folder.absolute()), _folder_digest(folder))
+    except (OSError, ValueError) as error:
+        raise DefinitionError(f"image {name[:200]!r}: {error}") from error
+
+
+def _folder_digest(folder: Path) -> str:
+    digest, total = hashlib.sha256(), 0
+    for file in sorted(folder.rglob("*")):
+        if _LEFT_OUT.intersection(file.relative_to(folder).parts) or not file.is_file():
+            continue
+        total += file.stat().st_size
+        if total > _LARGEST_IMAGE:
+            raise DefinitionError(
+                f"image folder {folder}: over {_LARGEST_IMAGE} bytes; keep data out of it"
+            )
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+# -- staging
+
+
+def stage(fs: Any, staged: Iterable[Staged]) -> None:
+    """Copy local files to their content-addressed keys; what is there already stays."""
+    for item in staged:
+        with store_errors(item.uri):
+            if fs.exists(item.uri) and fs.size(item.uri) == item.file.size:
+                continue
+            if _digest(item.file.path, Path(item.file.path), "staging").digest != item.file.digest:
+                raise RunError(f"{item.file.path}: changed after the plan was made; run again")
+            fs.put_file(item.file.path, item.uri)
+
+
+# -- commit
+
+
+def clear(fs: Any, action: Action) -> None:
+    """Remove what an earlier attempt left, the commit first."""
+    with store_errors(action.home):
+        if not fs.exists(action.home):
+            return
+        for path in sorted(fs.find(action.home), key=lambda p: not p.endswith("/_manifest.json")):
+            fs.rm_file(path)
+
+
+def commit(fs: Any, action: Action, attempt: int) -> dict[str, Any]:
+    """List the outputs of a task that ended well and publish its manifest, which is returned.
+
+    Committing the same attempt again returns the manifest that is there. Raises RunError
+    when an output is missing or the value is no JSON.
+    """
+    path = f"{action.home}/_manifest.json"
+    manifest: dict[str, Any] = {
+        "task": action.subject,
+        "attempt": attempt,
+        "outputs": {name: _listed(fs, name, uri) for name, uri in action.outputs.items()},
+        "value": _value(fs, f"{action.home}/_result.json"),
+    }
+    data = json.dumps(manifest, ensure_ascii=False).encode()
+    try:
+        with store_errors(path):
+            fs.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        there = read_manifest(fs, action.home)
+        if there["attempt"] != attempt:
+            raise RunError(
+                f"{path}: attempt {there['attempt']} has committed, and attempt {attempt} ran too"
+            ) from None
+        return there
+    return manifest
+
+
+def read_manifest(fs: Any, home: str) -> dict[str, Any]:
+    """Return the manifest of the task that writes under `home`. Raises NotFoundError."""
+    path = f"{home}/_manifest.json"
+    with store_errors(path):
+        manifest: dict[str, Any] = json.loads(fs.cat_file(path))
+    return manifest
+
+
+def intact(fs: Any, action: Action) -> bool:
+    """Whether the task is committed and its outputs are still what the manifest says."""
+    try:
+        manifest = read_manifest(fs, action.home)
+        now = {name: _listed(fs, name, uri) for name, uri in action.outputs.items()}
+    except (NotFoundError, RunError):
+        return False
+    return bool(now == manifest["outputs"])
+
+
+def _listed(fs: Any, name: str, uri: str) -> dict[str, Any]:
+    with store_errors(uri):
+        found: Mapping[str, Mapping[str, Any]] = fs.find(uri, detail=True)
+        if not found:
+            raise RunError(
+                f"output {name!r} is missing: the task ended well but wrote nothing under {uri}"
+            )
+        root = fs._strip_protocol(uri).rstrip("/")
+        with ThreadPoolExecutor(8 if len(found) > 8 else 1) as pool:
+            sums = pool.map(lambda item: _checksum(fs, *item), sorted(found.items()))
+        files = [
+            {"path": path[len(root) :].lstrip("/"), "size": found[path]["size"], "checksum": sum}
+            for path, sum in zip(sorted(found), sums, strict=True)
+        ]
+    return {"uri": uri, "bytes": sum(f["size"] for f in files), "files": files}
+
+
+def _checksum(fs: Any, path: str, info: Mapping[str, Any]) -> str:
+    """The provider's own where the listing has one, else sha256 of the content."""
+    for key in ("ETag", "e_tag", "md5Hash", "crc32c"):
+        if value := info.get(key):
+            return f"{key.lower().replace('_', '')}:{str(value).strip(chr(34))}"
+    with fs.open(path, "rb") as stream:
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+
+
+def _value(fs: Any, path: str) -> Any:
+    try:
+        with store_errors(path):
+            data = fs.cat_file(path)
+    except NotFoundError:
+        return None
+    if len(data) > _LARGEST_VALUE:
+        raise RunError(
+            f"{path}: a task's value has at most {_LARGEST_VALUE} bytes, this one {len(data)}; "
+            "write large data to an output"
+        )
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise RunError(f"{path}: the task's value is no JSON: {error}") from error
