@@ -66,9 +66,9 @@ class CallDriver(Driver[CallSpec]):
             except OSError as error:
                 raise UnavailableError(f"call {name!r} cannot be started: {error}") from error
             self._calls[name] = child, log
-        assert child.stdin
-        child.stdin.write(json.dumps(dict(request)).encode() + b"\n")
-        child.stdin.flush()
+        if child.stdin:
+            child.stdin.write(json.dumps(dict(request)).encode() + b"\n")
+            child.stdin.flush()
         return self._handle(name)
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
@@ -157,16 +157,17 @@ def _function(reference: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _end_with_engine() -> None:
+def _end_with(engine: IO[bytes]) -> None:
     """Wait for the engine's end of the pipe to close."""
-    sys.stdin.buffer.read()
+    engine.read()
     os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
     """Call the function that the request on standard input names; its value is the result."""
-    request = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_engine, daemon=True).start()
+    engine, sys.stdin = sys.stdin.buffer, Path(os.devnull).open()  # noqa: SIM115
+    request = json.loads(engine.readline())
+    threading.Thread(target=_end_with, args=(engine,), daemon=True).start()
     value = _function(request["function"])(**request["kwargs"])
     if value is not None:
         import fsspec

@@ -25,6 +25,7 @@ class Project:
 
     pipeline: Pipeline
     folder: Path
+    file: Path
 
 
 def load(path: Path) -> Project:
@@ -47,7 +48,7 @@ def load(path: Path) -> Project:
         message = str(error)
         prefix = "" if message.startswith(str(file)) else f"{file}: "
         raise DefinitionError(f"{prefix}{message}") from error
-    return Project(pipeline, file.parent.absolute())
+    return Project(pipeline, file.parent.absolute(), file.absolute())
 
 
 def _file(path: Path) -> Path:
@@ -108,7 +109,7 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key that is there twice, and anchors, with which ten lines fill the memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(None, None, "aliases are not allowed", mark)
         return super().compose_node(parent, index)

@@ -11,7 +11,9 @@ A cluster is DONE when it is ready to use; the action that stops it is DONE when
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+import heapq
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +117,7 @@ class ActionState:
 
 
 class RunState:
-    """The fold of a plan and its events. `ready` holds what `next` has not yet looked at."""
+    """The fold of a plan and its events."""
 
     def __init__(self, plan: Plan, events: Iterable[Event] = ()) -> None:
         self.plan = plan
@@ -128,7 +130,10 @@ class RunState:
                 self._dependents[need].append(action.id)
         self._unended = len(self.of)
         self.busy = 0  # tasks, not clusters, that are at work
-        self.ready: dict[str, None] = {a.id: None for a in plan.actions if not a.needs}
+        # What may have become possible, then what waits for its time, and for room.
+        self._told: dict[str, None] = {a.id: None for a in plan.actions if not a.needs}
+        self._delayed: list[tuple[float, str]] = []
+        self._queue: deque[str] = deque()
         for event in events:
             self.apply(event)
 
@@ -153,7 +158,7 @@ class RunState:
                 mine.first = mine.first or event.time
             case Phase.WAITING:
                 self._again(mine, event)
-                self.ready[event.action] = None
+                self._told[event.action] = None
             case Phase.DONE:
                 mine.value = event.value
         if self.plan.by_id[event.action].kind != "cluster":
@@ -179,36 +184,39 @@ class RunState:
                 self._open[other] -= ended
                 self._bad[other] += bad
                 if not self._open[other] or self._bad[other]:
-                    self.ready[other] = None
+                    self._told[other] = None
 
-    def next(self, now: float, room: int) -> Iterator[tuple[Action, Phase]]:
-        """Yield what should happen now: actions to start (`room` tasks at most) or to skip.
+    def next(self, now: float, room: int) -> list[tuple[Action, Phase]]:
+        """Return what should happen now: actions to start (`room` tasks at most) or to skip.
 
-        The caller applies an event for each before it asks for the one after.
+        Each is returned once; the caller applies an event for each.
         """
-        for id in list(self.ready):
+        while self._delayed and self._delayed[0][0] <= now:
+            self._told[heapq.heappop(self._delayed)[1]] = None
+        following = []
+        told, self._told = self._told, {}
+        for id in told:
             mine, action = self.of[id], self.plan.by_id[id]
             if mine.phase is not Phase.WAITING:
-                del self.ready[id]
                 continue
-            if action.verb == "stop":
-                phase = self._next_stop(action)
-            elif self._bad[id]:
-                phase = Phase.SKIPPED
-            else:
-                phase = None if self._open[id] else Phase.STARTING
-            if phase is None:  # it is told again when one of its needs has ended
-                del self.ready[id]
-                continue
-            if phase is Phase.STARTING and action.verb != "stop":
-                if mine.not_before > now:
-                    continue
-                if action.kind != "cluster":
-                    if room <= 0:
-                        continue
-                    room -= 1
-            del self.ready[id]
-            yield action, phase
+            phase = self._next_stop(action) if action.verb == "stop" else self._next_start(id)
+            if phase is Phase.STARTING and mine.not_before > now:
+                heapq.heappush(self._delayed, (mine.not_before, id))
+            elif phase is Phase.STARTING and action.kind != "cluster":
+                self._queue.append(id)
+            elif phase:
+                following.append((action, phase))
+        while room > 0 and self._queue:
+            id = self._queue.popleft()
+            if self.of[id].phase is Phase.WAITING and self._next_start(id) is Phase.STARTING:
+                following.append((self.plan.by_id[id], Phase.STARTING))
+                room -= 1
+        return following
+
+    def _next_start(self, id: str) -> Phase | None:
+        if self._bad[id]:
+            return Phase.SKIPPED
+        return None if self._open[id] else Phase.STARTING
 
     def _next_stop(self, action: Action) -> Phase | None:
         """A stop waits for every user to end, however they ended."""
@@ -219,8 +227,7 @@ class RunState:
 
     def next_time(self) -> float | None:
         """When the earliest retry is due, or None."""
-        times = [t for id in self.ready if (t := self.of[id].not_before)]
-        return min(times, default=None)
+        return self._delayed[0][0] if self._delayed else None
 
     @property
     def ended(self) -> bool:
@@ -244,8 +251,8 @@ def after_failure(
     mine: ActionState,
     now: float,
     reason: str,
-    cause: Cause | None,
-    code: int | None,
+    cause: Cause | None = None,
+    code: int | None = None,
 ) -> Event:
     """The event that a failed attempt leads to: another attempt, or FAILED.
 

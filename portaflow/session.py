@@ -1,0 +1,220 @@
+"""Opens a target and runs, resumes and finds runs in it: what the command line stands on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from . import __version__
+from .backend import Driver, Kind
+from .call import CallDriver
+from .data import collect, store_errors
+from .engine import Engine
+from .errors import DefinitionError, NotFoundError, RunError
+from .journal import Journal
+from .load import Project, load
+from .names import key_part
+from .pipeline import Pipeline
+from .plan import Action, Image, Local, LocalFile, Plan, Run
+from .planner import plan
+from .plugins import Backends, Registry
+from .state import Event, RunState
+from .target import Target
+
+Observe = Callable[[Action, Event], None]
+OnTrouble = Callable[[Exception, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRef:
+    """A run in a store: the parts of its key, and the URI under which it is kept."""
+
+    pipeline: str
+    run: str
+    home: str
+
+    def __str__(self) -> str:
+        return f"{self.pipeline}/{self.run}"
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the journal says of a run: enough to show, resume or stop it on any machine."""
+
+    journal: Journal
+    plan: Plan
+    events: list[Event]
+    project: Project
+
+    @cached_property
+    def state(self) -> RunState:
+        return RunState(self.plan, self.events)
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        return self.journal.header
+
+
+class Session:
+    """A target, opened. Making one does no I/O."""
+
+    def __init__(self, target: Target, registry: Registry | None = None) -> None:
+        self.target = target
+        self.backends = Backends(target, registry)
+
+    @cached_property
+    def fs(self) -> Any:
+        return self.backends.store.filesystem()
+
+    def plan(self, project: Project, run: Run) -> Plan:
+        """Plan a run; reads the pipeline's local files and nothing else."""
+        if not run.id or len(run.id) > 200 or not run.id.isprintable():
+            raise DefinitionError(
+                f"run id {run.id[:200]!r}: must have 1 to 200 printable characters"
+            )
+        return plan(
+            project.pipeline, self.target, run, self.backends, collect(project, self.target)
+        )
+
+    def start(
+        self, project: Project, run: Run, observe: Observe | None = None,
+        on_trouble: OnTrouble | None = None,
+    ) -> Engine:  # fmt: skip
+        """Plan a run and record its beginning. Raises RunError when there is such a run."""
+        local = collect(project, self.target)
+        planned = self.plan(project, run)
+        journal = Journal(self.fs, planned.home)
+        try:
+            journal.begin(_header(project, run, self.target, local))
+        except RunError as error:
+            raise RunError(
+                f"run {run.id!r} of {planned.pipeline!r} exists already; "
+                f"portaflow resume goes on with it, another --run-id starts a new one"
+            ) from error
+        return self._engine(planned, project.folder, journal, (), observe, on_trouble)
+
+    def resume(
+        self, ref: RunRef, path: Path | None = None, observe: Observe | None = None,
+        on_trouble: OnTrouble | None = None, force: bool = False,
+    ) -> Engine:  # fmt: skip
+        """Take over a run that ended badly or whose engine died.
+
+        The pipeline is read from `path`, or where it was when the run began; if it is not
+        there any more, the journal's copy serves. Raises RunError while an engine is alive
+        (`force` takes the run from it).
+        """
+        past = self.past(ref, path)
+        journal = past.journal
+        if journal.alive() and not force:
+            lease = journal.lease() or {}
+            raise RunError(
+                f"an engine works on run {ref} (process {lease.get('pid')}); "
+                "wait for it, stop it with `portaflow stop`, or take over with --force"
+            )
+        journal.begin(journal.header)
+        journal.forget_wish()
+        events = past.events
+        return self._engine(past.plan, past.project.folder, journal, events, observe, on_trouble)
+
+    def _engine(
+        self, planned: Plan, folder: Path, journal: Journal, events: Iterable[Event],
+        observe: Observe | None, on_trouble: OnTrouble | None,
+    ) -> Engine:  # fmt: skip
+        engine = Engine(
+            planned, self.drivers(planned, folder), self.fs, journal,
+            past=events, observe=observe, on_trouble=on_trouble,
+        )  # fmt: skip
+        journal.keep_alive(engine.cancel)
+        return engine
+
+    def drivers(self, planned: Plan, folder: Path) -> Callable[[str], Driver[Any]]:
+        """The driver for each kind of action of a plan."""
+        calls = CallDriver(self.fs, planned.home, folder)
+        return lambda kind: calls if kind == "call" else self.backends.driver(cast(Kind, kind))
+
+    # -- runs that are there
+
+    def runs(self) -> list[RunRef]:
+        """All runs in the store, the latest first as far as their ids tell."""
+        root = self.backends.store.url("").rstrip("/")
+        with store_errors(root):
+            homes = {
+                path.rsplit("/_journal/", 1)[0]
+                for path in self.fs.glob(f"{root}/*/*/_journal/{1:08d}.json")
+            }
+        refs = []
+        for home in homes:
+            pipeline, run = home.rsplit("/", 2)[1:]
+            refs.append(RunRef(pipeline, run, self.backends.store.url(f"{pipeline}/{run}")))
+        return sorted(refs, key=lambda r: (r.run, r.pipeline), reverse=True)
+
+    def find(self, run: str = "", pipeline: str = "") -> RunRef:
+        """The run named `run`, or "pipeline/run"; "" is the latest. Raises NotFoundError."""
+        if "/" in run and not pipeline:
+            pipeline, _, run = run.partition("/")
+        refs = [r for r in self.runs() if not pipeline or r.pipeline == key_part(pipeline)]
+        if run:
+            refs = [r for r in refs if r.run == key_part(run)]
+        else:
+            refs = refs[:1]
+        if len(refs) == 1:
+            return refs[0]
+        where = f"the store of target {self.target.name!r}"
+        if refs:
+            names = ", ".join(map(str, refs))
+            raise RunError(f"run {run!r} is in several pipelines: {names}; name one of these")
+        raise NotFoundError(
+            f"there is no run {f'{pipeline}/{run}'.strip('/')!r} in {where}; "
+            "`portaflow status --all` lists those that are there"
+        )
+
+    def past(self, ref: RunRef, path: Path | None = None) -> Past:
+        """Read a run's journal and plan it again."""
+        journal = Journal(self.fs, ref.home)
+        events = journal.read()
+        header = journal.header
+        project, local = self._project(header, path)
+        run = Run(
+            id=header["run"],
+            logical_date=datetime.fromisoformat(header["logical_date"]),
+            params=header["params"],
+        )
+        if local is None:
+            local = collect(project, self.target)
+        planned = plan(project.pipeline, self.target, run, self.backends, local)
+        return Past(journal, planned, events, project)
+
+    def _project(
+        self, header: Mapping[str, Any], path: Path | None
+    ) -> tuple[Project, Local | None]:
+        if path is not None:
+            return load(path), None
+        folder = Path(header["path"])
+        if folder.exists():
+            return load(folder), None
+        recorded = Pipeline.model_validate(header["definition"])
+        local = Local(
+            {path: LocalFile(**file) for path, file in header["files"].items()},
+            {name: Image(**image) for name, image in header["images"].items()},
+        )
+        return Project(recorded, Path.cwd(), folder), local
+
+
+def _header(project: Project, run: Run, target: Target, local: Local) -> dict[str, Any]:
+    return {
+        "portaflow": __version__,
+        "pipeline": project.pipeline.name,
+        "run": run.id,
+        "target": target.name,
+        "logical_date": run.logical_date.isoformat(),
+        "params": dict(run.params),
+        "path": str(project.file),
+        "definition": project.pipeline.model_dump(mode="json"),
+        "files": {path: dataclasses.asdict(file) for path, file in local.files.items()},
+        "images": {name: dataclasses.asdict(image) for name, image in local.images.items()},
+    }
