@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -157,29 +158,42 @@ def _function(reference: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _end_with(engine: IO[bytes]) -> None:
-    """Wait for the engine's end of the pipe to close."""
-    engine.read()
+def _end_with_engine() -> None:
+    """Wait for the engine's end of the pipe to close: it holds it while it lives."""
+    while os.read(0, 4096):
+        pass
     os.killpg(0, signal.SIGKILL)
 
 
-def main() -> None:
-    """Call the function that the request on standard input names; its value is the result."""
-    engine, sys.stdin = sys.stdin.buffer, Path(os.devnull).open()  # noqa: SIM115
-    request = json.loads(engine.readline())
-    threading.Thread(target=_end_with, args=(engine,), daemon=True).start()
+def _call(request: Mapping[str, Any]) -> None:
     value = _function(request["function"])(**request["kwargs"])
     if value is not None:
         import fsspec
 
         data = json.dumps(value, allow_nan=False).encode()
-        uri = os.environ["PORTAFLOW_RESULT"]
-        fs, path = fsspec.core.url_to_fs(uri)
+        fs, path = fsspec.core.url_to_fs(os.environ["PORTAFLOW_RESULT"])
         fs.makedirs(fs._parent(path), exist_ok=True)
         fs.pipe_file(path, data)
+
+
+def main() -> None:
+    """Call the function that the request on standard input names; its value is the result."""
+    text = b""
+    while not text.endswith(b"\n"):
+        text += os.read(0, 65536)
+    sys.stdin = Path(os.devnull).open()  # noqa: SIM115  the pipe is not the function's
+    threading.Thread(target=_end_with_engine, daemon=True).start()
+    code = 0
+    try:
+        _call(json.loads(text))
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # as the interpreter does at the end of a program
+        traceback.print_exc()
+        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # the thread that reads the pipe cannot be joined
+    os._exit(code)  # the thread that reads the pipe cannot be joined
 
 
 if __name__ == "__main__":

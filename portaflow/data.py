@@ -165,11 +165,12 @@ def stage(fs: Any, staged: Iterable[Staged]) -> None:
 
 def clear(fs: Any, action: Action) -> None:
     """Remove what an earlier attempt left, the commit first."""
+    manifest = f"{action.home}/_manifest.json"
     with store_errors(action.home):
-        if not fs.exists(action.home):
-            return
-        for path in sorted(fs.find(action.home), key=lambda p: not p.endswith("/_manifest.json")):
-            fs.rm_file(path)
+        if fs.exists(action.home):
+            if fs.exists(manifest):
+                fs.rm_file(manifest)
+            fs.rm(action.home, recursive=True)
 
 
 def commit(fs: Any, action: Action, attempt: int) -> dict[str, Any]:

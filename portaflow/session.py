@@ -158,10 +158,7 @@ class Session:
         if "/" in run and not pipeline:
             pipeline, _, run = run.partition("/")
         refs = [r for r in self.runs() if not pipeline or r.pipeline == key_part(pipeline)]
-        if run:
-            refs = [r for r in refs if r.run == key_part(run)]
-        else:
-            refs = refs[:1]
+        refs = [r for r in refs if r.run == key_part(run)] if run else refs[:1]
         if len(refs) == 1:
             return refs[0]
         where = f"the store of target {self.target.name!r}"

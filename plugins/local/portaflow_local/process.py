@@ -1,0 +1,387 @@
+"""Containers as processes of this machine, and the base of all that runs as a process.
+
+A thing is a folder `{root}/{kind}s/{name}`: `request.json`, `lock`, `pid`, `log`, `exit`,
+and the marks `stopping`, `expired` and `building`. It is alive exactly while its lock is
+held: the kernel frees it when the shim is gone, so no pid is ever trusted by itself, and
+any process can find, poll and stop it. What a command starts with setsid escapes the
+group that is signalled; nothing else does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from portaflow.backend import (
+    SUPPORTED,
+    Capability,
+    Cause,
+    ContainerRun,
+    ContainerSpec,
+    Driver,
+    Finding,
+    Fit,
+    Handle,
+    LogChunk,
+    Request,
+    Size,
+    Spec,
+    State,
+    Status,
+    Support,
+    Verdict,
+)
+from portaflow.errors import (
+    ConflictError,
+    DeniedError,
+    NotFoundError,
+    RejectedError,
+    UnavailableError,
+)
+
+from . import environment, secret
+from .shim import SCRIPT
+
+SpecT = TypeVar("SpecT", bound=Spec)
+
+_CHUNK = 2**20  # bytes of log returned at once
+_TAIL = 2000  # bytes of log told with a failure
+_CLAIM = 5.0  # seconds in which somebody who claims a name has started the thing
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class ProcessDriver(Driver[SpecT]):
+    """Runs commands as process groups. A subclass says what a spec's command is.
+
+    Its requests hold "name", "owner", "ttl", "grace", "command" (a list), "env", "secrets".
+    """
+
+    def __init__(self, root: Path, kind: str) -> None:
+        self.folder = Path(root) / f"{kind}s"
+        self.kind = kind
+        self._children: dict[str, int] = {}  # of this process, to be reaped
+
+    def launch(self, request: Request, home: Path, parent: Handle | None) -> _Launch:
+        """Return the command and environment of a request, as they are on this machine."""
+        env = {"PATH": _PATH, "HOME": str(home / "work"), "LANG": "C.UTF-8", **request["env"]}
+        return _Launch(list(request["command"]), env)
+
+    def find(self, name: str, parent: Handle | None = None) -> Handle | None:
+        home = self.folder / name
+        if not (home / "request.json").exists():
+            return None
+        return self._handle(name) if (home / "pid").exists() or _held(home) else None
+
+    def _handle(self, name: str) -> Handle:
+        return Handle(name=name, id=name, url=(self.folder / name).as_uri())
+
+    def start(self, request: Request, parent: Handle | None = None) -> Handle:
+        name = request["name"]
+        home = self.folder / name
+        with _disk(home):
+            (home / "work").mkdir(parents=True, exist_ok=True)
+            with _claimed(home) as lock:
+                if lock is None:
+                    if _request(home) != json.loads(json.dumps(request)):
+                        raise ConflictError(f"{self.kind} {name!r} exists with another request")
+                    return self._handle(name)
+                env = secret.resolve(request.get("secrets", {}))
+                launch = self.launch(request, home, parent)
+                _write(home / "request.json", json.dumps(request).encode())
+                self._children[name] = _spawn(home, request, launch, env, lock)
+        return self._handle(name)
+
+    def poll(self, handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
+        return {h.name: self._status(h.name) for h in handles}
+
+    def _status(self, name: str) -> Status | NotFoundError:
+        home = self.folder / name
+        held, pid = _held(home), _number(home / "pid")
+        if held:
+            starting = pid is None or (home / "building").exists()
+            return Status(state=State.PENDING if starting else State.RUNNING)
+        if pid is None and not (home / "pid").exists():
+            return NotFoundError(f"{self.kind} {name!r} is not known in {self.folder}")
+        self._reap(name)
+        code, tail = _number(home / "exit"), self._tail(home)
+        if (home / "expired").exists():
+            ttl = _request(home).get("ttl")
+            reason = f"its time-to-live of {ttl} s was over\n{tail}".strip()
+            return Status(state=State.STOPPED, reason=reason, exit_code=code)
+        if (home / "stopping").exists():
+            return Status(state=State.STOPPED, reason=tail, exit_code=code)
+        if code is None:
+            reason = "killed from outside, or the machine restarted, or its disk was full"
+            return Status(state=State.FAILED, reason=f"{reason}\n{tail}".strip(), cause=Cause.INFRA)
+        if code == 0:
+            return Status(state=State.SUCCEEDED, exit_code=0)
+        return self.failure(home, code, tail)
+
+    def failure(self, home: Path, code: int, tail: str) -> Status:
+        """Say why a command failed that ended with `code` and the log's last lines `tail`."""
+        if (home / "building").exists():
+            reason = f"the environment could not be built\n{tail}"
+            return Status(state=State.FAILED, reason=reason, exit_code=code, cause=Cause.USER)
+        reason = f"exit code {code}"
+        if code > 128 and code - 128 in signal.valid_signals():
+            reason += f" ({signal.Signals(code - 128).name})"
+        reason = f"{reason}\n{tail}".strip()
+        return Status(state=State.FAILED, reason=reason, exit_code=code, cause=Cause.USER)
+
+    def logs(self, handle: Handle, cursor: str = "") -> LogChunk:
+        home = self.folder / handle.name
+        ended = not _held(home)  # looked at first: what was written by then is all there is
+        start = int(cursor or 0)
+        try:
+            with (home / "log").open("rb") as log:
+                log.seek(start)
+                data = log.read(_CHUNK)
+        except FileNotFoundError:
+            if not home.exists():
+                raise NotFoundError(f"{self.kind} {handle.name!r} is not known") from None
+            data = b""
+        end = ended and len(data) < _CHUNK
+        if not end and b"\n" in data:  # cut at a line, so that no secret is cut in two
+            data = data[: data.rindex(b"\n") + 1]
+        position = str(start + len(data))
+        names = _request(home).get("secrets", {})
+        return LogChunk(data=secret.masked(data, names), cursor=position, end=end)
+
+    def _tail(self, home: Path) -> str:
+        try:
+            with (home / "log").open("rb") as log:
+                log.seek(max((home / "log").stat().st_size - 4 * _TAIL, 0))
+                data = secret.masked(log.read(), _request(home).get("secrets", {}))
+        except FileNotFoundError:
+            return ""
+        lines = data.decode(errors="replace").strip().splitlines()
+        return "\n".join(lines[-5:])[-_TAIL:]
+
+    def stop(self, handle: Handle) -> None:
+        home = self.folder / handle.name
+        if not _held(home):
+            return
+        with _disk(home):
+            (home / "stopping").touch()
+        if (pid := _number(home / "pid")) and _held(home):
+            try:
+                os.kill(pid, signal.SIGTERM)  # the shim tells its group
+            except ProcessLookupError:
+                return
+
+    def owned(self, owner: str = "") -> Iterable[Handle]:
+        for home in sorted(self.folder.glob("*")):
+            if _held(home) and owner in ("", _request(home).get("owner")):
+                yield self._handle(home.name)
+
+    def _reap(self, name: str) -> None:
+        if pid := self._children.pop(name, None):
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                return
+
+
+@dataclass(frozen=True)
+class _Launch:
+    command: list[str]
+    env: dict[str, str]
+
+
+class ContainerDriver(ProcessDriver[ContainerSpec]):
+    """A container's command as a process, in an environment made from its requirements."""
+
+    def __init__(self, root: Path, cache: Path) -> None:
+        super().__init__(root, "container")
+        self._cache = cache
+
+    def request(self, name: str, spec: ContainerSpec, parent: str = "") -> Request:
+        if not (command := [*spec.command, *spec.args]):
+            raise RejectedError(
+                f"image {spec.image!r}: a process has no image and so no entrypoint; "
+                "give the task a command"
+            )
+        return {
+            "name": name,
+            "owner": spec.owner,
+            "ttl": spec.ttl,
+            "grace": spec.grace,
+            "command": command,
+            "env": dict(spec.env),
+            "secrets": dict(spec.secrets),
+            "context": spec.context,
+            "digest": spec.digest,
+        }
+
+    def fit(self, spec: ContainerSpec) -> Mapping[str, Fit]:
+        fits = {}
+        if spec.image:
+            cause = "no image: the command runs here, in an environment from requirements.txt"
+            fits["image"] = Fit(Verdict.APPROXIMATED, cause)
+        if spec.size != Size() and not spec.size.gpu:
+            fits["size"] = Fit(Verdict.APPROXIMATED, "a process shares the machine, unlimited")
+        return fits
+
+    def launch(self, request: Request, home: Path, parent: Handle | None) -> _Launch:
+        launch = super().launch(request, home, parent)
+        context = Path(request["context"]) if request["context"] else None
+        if context is None:
+            launch.env["PATH"] = f"{environment.here()}:{launch.env['PATH']}"
+            return launch
+        shutil.copytree(context, home / "work", dirs_exist_ok=True)
+        python, wanted = environment.prepare(context, self._cache)
+        launch.env["PATH"] = f"{python.parent}:{launch.env['PATH']}"
+        if wanted:
+            (home / "building").touch()
+            launch.command[:0] = wanted
+            launch.env.update(environment.for_build())
+        return launch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """`root`: where things are kept. `cache`: for environments; "" is the user's cache."""
+
+    root: Path = Path(".portaflow/local")
+    cache: str = ""
+
+
+class Processes(ContainerRun):
+    """Runs a container's command as a process of this machine."""
+
+    name = "process"
+    Config = Config
+    capabilities = {
+        Capability.SECRETS: SUPPORTED,
+        Capability.IMAGES: Support(False, "a process has no image"),
+        Capability.LIMITS: Support(False, "a process shares the machine"),
+        Capability.GPU: Support(False, "a process sees all devices of the machine, or none"),
+    }
+
+    @property
+    def containers(self) -> ContainerDriver:
+        return ContainerDriver(self.config.root, environment.cache_folder(self.config.cache))
+
+    def check(self) -> Iterable[Finding]:
+        yield writable(self.config.root, "state of processes")
+        yield writable(environment.cache_folder(self.config.cache), "cache of environments")
+
+
+def writable(folder: Path, what: str) -> Finding:
+    """Find out whether a folder can be made and written, and has a gibibyte left."""
+    name = f"{what} in {folder}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free / 2**30
+    except OSError as error:
+        fix = "choose another folder in portaflow.toml"
+        return Finding(what=name, ok=False, detail=str(error), fix=fix)
+    if not os.access(folder, os.W_OK):
+        return Finding(what=name, ok=False, detail="not writable", fix=f"chmod u+w {folder}")
+    detail = f"{free:.1f} GiB free"
+    return Finding(
+        what=name, ok=free >= 1, detail=detail, fix="" if free >= 1 else "free some disk"
+    )
+
+
+def _spawn(
+    home: Path, request: Request, launch: _Launch, secrets: Mapping[str, str], lock: int
+) -> int:
+    limits = [str(request["ttl"]), str(request["grace"])]
+    null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
+    return os.posix_spawn(
+        "/bin/sh",
+        ["sh", "-c", SCRIPT, "shim", str(home), *limits, *launch.command],
+        {**launch.env, **secrets},
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, lock, 9),
+            null,
+            (os.POSIX_SPAWN_DUP2, 0, 1),
+            (os.POSIX_SPAWN_DUP2, 0, 2),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGQUIT),
+    )
+
+
+@contextmanager
+def _claimed(home: Path) -> Iterator[int | None]:
+    """Hold the lock of a thing that was never started; None when it was.
+
+    A poll holds the lock for an instant too, so a lock that is held proves nothing until
+    there is a pid.
+    """
+    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + _CLAIM
+        while not (home / "pid").exists():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UnavailableError(f"{home}: somebody holds its lock") from None
+                time.sleep(0.001)
+                continue
+            yield None if (home / "pid").exists() else lock
+            return
+        yield None
+    finally:
+        os.close(lock)
+
+
+def _held(home: Path) -> bool:
+    try:
+        lock = os.open(home / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file, None when there is none or it is not wholly written yet."""
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return int(text) if text.endswith(b"\n") else None
+
+
+def _request(home: Path) -> dict[str, Any]:
+    try:
+        request: dict[str, Any] = json.loads((home / "request.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return request
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that is seen whole or not at all."""
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(data)
+    draft.replace(path)
+
+
+@contextmanager
+def _disk(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise DeniedError(f"{home}: {error.strerror}; choose another root") from error
+    except OSError as error:
+        raise UnavailableError(f"{home}: {error}") from error
