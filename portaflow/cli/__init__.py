@@ -1,1 +1,91 @@
-"""The command line."""
+"""The command line: one file per group of commands, imported when one of them is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from portaflow import __version__
+from portaflow.errors import PortaflowError
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "new": ("define:new", "Make a pipeline that runs at once."),
+    "validate": ("define:validate", "Check a pipeline and its target; start nothing."),
+    "plan": ("define:plan", "Show everything a run would do, to the exact requests."),
+    "run": ("run:run", "Run a pipeline on a target."),
+    "resume": ("run:resume", "Go on with a run that failed, was stopped or lost its engine."),
+    "stop": ("run:stop", "Stop a run, wherever its engine is."),
+    "status": ("show:status", "Show runs, or the tasks of one."),
+    "logs": ("show:logs", "Show a task's log."),
+    "report": ("show:report", "Write a run's report, one HTML page."),
+    "compare": ("show:compare", "Say whether two runs gave the same data."),
+    "config": ("place:config", "Show a target's settings and where each came from."),
+    "backends": ("place:backends", "List the backends that plugins offer."),
+    "doctor": ("place:doctor", "Check what a target needs and say how to fix it."),
+    "reap": ("place:reap", "List, then remove, what dead runs left behind."),
+    "schema": ("define:schema", "Print the JSON Schema of a pipeline."),
+    "completion": ("define:completion", "Print the shell's completion script."),
+}
+"""Command -> where it is, and its line of help: `--help` imports none of them."""
+
+
+class Failure(click.ClickException):
+    """An error of ours on its way to standard error, with its exit code."""
+
+    def __init__(self, error: PortaflowError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code  # type: ignore[misc]  # click's own, for all instances
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"{click.style('error:', fg='red')} {self.message}", err=True)
+
+
+class _Commands(click.Group):
+    """Looks commands up in COMMANDS, and turns our errors into messages and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command
+        command = getattr(importlib.import_module(f"portaflow.cli.{module}"), attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from portaflow.pipeline import suggest
+
+            ctx.fail(f"there is no command {args[0]!r}{suggest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PortaflowError as error:
+            raise Failure(error) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="portaflow")
+def cli() -> None:
+    """One hybrid pipeline (Spark, containers, Spark) for AWS, GCP, Kubernetes and a laptop.
+
+    Exit codes: 0 good, 1 the run failed, 2 the definition, target or plugin is wrong,
+    3 something may still cost money.
+    """
+
+
+def main() -> None:
+    """Run the command line; what `portaflow` and `python -m portaflow` call."""
+    sys.exit(cli(prog_name="portaflow"))

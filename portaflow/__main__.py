@@ -1,0 +1,6 @@
+"""`python -m portaflow`."""
+
+from portaflow.cli import main
+
+if __name__ == "__main__":
+    main()
