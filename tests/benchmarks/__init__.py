@@ -1,0 +1,34 @@
+"""Benchmarks: `make bench`. Figures that count are ratios against a peer in the same run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value, and the bound that the project promises for it."""
+
+    name: str
+    value: float
+    unit: str
+    bound: str  # as the table shows it
+    good: bool
+    peer: str = ""  # what it was measured against, with the peer's own figure
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def paired(mine: Callable[[], object], other: Callable[[], object], n: int) -> tuple[float, float]:
+    """Median seconds of each, measured in turn: a machine that drifts slows both."""
+    mine(), other()
+    pairs = [(seconds(mine), seconds(other)) for _ in range(n)]
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
