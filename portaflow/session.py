@@ -50,6 +50,7 @@ class Past:
     plan: Plan
     events: list[Event]
     project: Project
+    local: Local
 
     @cached_property
     def state(self) -> RunState:
@@ -116,7 +117,8 @@ class Session:
                 f"an engine works on run {ref} (process {lease.get('pid')}); "
                 "wait for it, stop it with `portaflow stop`, or take over with --force"
             )
-        journal.begin(journal.header)
+        run = _run(journal.header)
+        journal.begin(_header(past.project, run, self.target, past.local))
         journal.forget_wish()
         events = past.events
         return self._engine(past.plan, past.project.folder, journal, events, observe, on_trouble)
@@ -171,35 +173,46 @@ class Session:
         )
 
     def past(self, ref: RunRef, path: Path | None = None) -> Past:
-        """Read a run's journal and plan it again."""
+        """Read a run's journal and plan it again, with the pipeline as it is now."""
         journal = Journal(self.fs, ref.home)
         events = journal.read()
-        header = journal.header
-        project, local = self._project(header, path)
-        run = Run(
-            id=header["run"],
-            logical_date=datetime.fromisoformat(header["logical_date"]),
-            params=header["params"],
-        )
-        if local is None:
-            local = collect(project, self.target)
-        planned = plan(project.pipeline, self.target, run, self.backends, local)
-        return Past(journal, planned, events, project)
+        file = path or Path(journal.header["path"])
+        if path is None and not file.exists():
+            return self._past(journal, events, *_recorded(journal.header))
+        project = load(file)
+        return self._past(journal, events, project, collect(project, self.target))
 
-    def _project(
-        self, header: Mapping[str, Any], path: Path | None
-    ) -> tuple[Project, Local | None]:
-        if path is not None:
-            return load(path), None
-        folder = Path(header["path"])
-        if folder.exists():
-            return load(folder), None
-        recorded = Pipeline.model_validate(header["definition"])
-        local = Local(
-            {path: LocalFile(**file) for path, file in header["files"].items()},
-            {name: Image(**image) for name, image in header["images"].items()},
-        )
-        return Project(recorded, Path.cwd(), folder), local
+    def recorded(self, ref: RunRef) -> Past:
+        """As `past`, with the pipeline as its last engine had it: to look, not to go on.
+
+        An edited, broken or moved pipeline does not change what has happened.
+        """
+        journal = Journal(self.fs, ref.home)
+        events = journal.read()
+        return self._past(journal, events, *_recorded(journal.header))
+
+    def _past(self, journal: Journal, events: list[Event], project: Project, local: Local) -> Past:
+        run = _run(journal.header)
+        planned = plan(project.pipeline, self.target, run, self.backends, local)
+        return Past(journal, planned, events, project, local)
+
+
+def _recorded(header: Mapping[str, Any]) -> tuple[Project, Local]:
+    file = Path(header["path"])
+    local = Local(
+        {path: LocalFile(**file) for path, file in header["files"].items()},
+        {name: Image(**image) for name, image in header["images"].items()},
+    )
+    folder = file.parent if file.exists() else Path.cwd()
+    return Project(Pipeline.model_validate(header["definition"]), folder, file), local
+
+
+def _run(header: Mapping[str, Any]) -> Run:
+    return Run(
+        id=header["run"],
+        logical_date=datetime.fromisoformat(header["logical_date"]),
+        params=header["params"],
+    )
 
 
 def _header(project: Project, run: Run, target: Target, local: Local) -> dict[str, Any]:
