@@ -12,6 +12,8 @@ import click
 from portaflow import __version__
 from portaflow.errors import PortaflowError
 
+from .text import colours, printable
+
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "new": ("define:new", "Make a pipeline that runs at once."),
     "validate": ("define:validate", "Check a pipeline and its target; start nothing."),
@@ -41,7 +43,8 @@ class Failure(click.ClickException):
         self.exit_code = error.exit_code  # type: ignore[misc]  # click's own, for all instances
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"{click.style('error:', fg='red')} {self.message}", err=True)
+        label = click.style("error:", fg="red")
+        click.echo(f"{label} {printable(self.message)}", err=True, color=colours())
 
 
 class _Commands(click.Group):
@@ -65,11 +68,20 @@ class _Commands(click.Group):
             ctx.fail(f"there is no command {args[0]!r}{suggest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Offer the commands from the table; click would import them all for their help."""
+        from click.shell_completion import CompletionItem
+
+        names = [n for n in COMMANDS if n.startswith(incomplete)]
+        offered = [CompletionItem(n, help=COMMANDS[n][1]) for n in names]
+        return [*offered, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
+        ctx.color = colours()
         try:
             return super().invoke(ctx)
         except PortaflowError as error:
@@ -88,4 +100,6 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; what `portaflow` and `python -m portaflow` call."""
+    for stream in (sys.stdout, sys.stderr):  # a name in any language prints on any terminal
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(cli(prog_name="portaflow"))
