@@ -115,6 +115,7 @@ class Engine:
             self._cancelled.set()  # ends what threads still wait for
             self._poller.close()
             self._pool.shutdown()
+            self._journal.close()
         self._raise_leaks()
         return self.state
 

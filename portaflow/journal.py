@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -125,7 +126,9 @@ class Journal:
         self._closed.set()
         if self._heart:
             self._heart.join()
-        self._beat(closed=True)
+        with suppress(PortaflowError):  # a lease that is not closed goes stale by itself
+            if (self.lease() or {}).get("engine") == self.engine:  # else another took over
+                self._beat(closed=True)
 
     # -- signs of life, and the wish to stop
 
