@@ -63,6 +63,20 @@ class Journal:
         self._next = len(paths) + 1
         return events
 
+    def news(self) -> list[Event]:
+        """Return the events that were recorded since this journal was last read."""
+        events: list[Event] = []
+        while True:
+            path = f"{self.home}/_journal/{self._next:0{_WIDTH}d}.json"
+            try:
+                with store_errors(path):
+                    record = json.loads(self.fs.cat_file(path))
+            except NotFoundError:
+                return events
+            self.header = record.get("header") or self.header
+            events += [Event.from_json(e) for e in record["events"]]
+            self._next += 1
+
     def lease(self) -> Mapping[str, Any] | None:
         """The last sign of life of an engine, or None."""
         try:

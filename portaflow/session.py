@@ -15,7 +15,7 @@ from .backend import Driver, Kind
 from .call import CallDriver
 from .data import collect, store_errors
 from .engine import Engine
-from .errors import DefinitionError, NotFoundError, RunError
+from .errors import DefinitionError, NotFoundError, RunError, TargetError
 from .journal import Journal
 from .load import Project, load
 from .names import key_part
@@ -54,7 +54,21 @@ class Past:
 
     @cached_property
     def state(self) -> RunState:
-        return RunState(self.plan, self.events)
+        """Raises DefinitionError when the pipeline has changed too much since the events."""
+        try:
+            return RunState(self.plan, self.events)
+        except ValueError as error:
+            raise DefinitionError(
+                f"{self.project.file} no longer fits run {self.plan.run!r}: {error}; "
+                "start a new run, or give --path to the pipeline that it began with"
+            ) from error
+
+    def news(self) -> list[Event]:
+        """Return the events that were recorded since the last look, and take them in."""
+        events = self.journal.news()
+        for event in events:
+            self.state.apply(event)
+        return events
 
     @property
     def header(self) -> Mapping[str, Any]:
@@ -110,18 +124,46 @@ class Session:
         (`force` takes the run from it).
         """
         past = self.past(ref, path)
-        journal = past.journal
-        if journal.alive() and not force:
+        if not force:
+            self._check_free(ref, past.journal)
+        return self._go_on(past, observe, on_trouble)
+
+    def stop(
+        self, ref: RunRef, observe: Observe | None = None, on_trouble: OnTrouble | None = None
+    ) -> Engine:
+        """Take over a run whose engine died, with the pipeline as recorded, to stop it all.
+
+        An engine that is alive is asked instead: `Past.journal.ask_to_stop`.
+        """
+        past = self.recorded(ref)
+        self._check_target(ref, past.header)
+        self._check_free(ref, past.journal)
+        engine = self._go_on(past, observe, on_trouble)
+        engine.cancel()
+        return engine
+
+    def _check_target(self, ref: RunRef, header: Mapping[str, Any]) -> None:
+        if (target := header["target"]) != self.target.name:
+            raise TargetError(
+                f"run {ref} is on target {target!r}, not on {self.target.name!r}; "
+                f"say --target {target}"
+            )
+
+    def _check_free(self, ref: RunRef, journal: Journal) -> None:
+        if journal.alive():
             lease = journal.lease() or {}
             raise RunError(
                 f"an engine works on run {ref} (process {lease.get('pid')}); "
                 "wait for it, stop it with `portaflow stop`, or take over with --force"
             )
-        run = _run(journal.header)
+
+    def _go_on(self, past: Past, observe: Observe | None, on_trouble: OnTrouble | None) -> Engine:
+        _ = past.state  # what has happened must fit the plan before anything is recorded
+        journal, run = past.journal, _run(past.header)
         journal.begin(_header(past.project, run, self.target, past.local))
         journal.forget_wish()
-        events = past.events
-        return self._engine(past.plan, past.project.folder, journal, events, observe, on_trouble)
+        folder = past.project.folder
+        return self._engine(past.plan, folder, journal, past.events, observe, on_trouble)
 
     def _engine(
         self, planned: Plan, folder: Path, journal: Journal, events: Iterable[Event],
@@ -176,6 +218,7 @@ class Session:
         """Read a run's journal and plan it again, with the pipeline as it is now."""
         journal = Journal(self.fs, ref.home)
         events = journal.read()
+        self._check_target(ref, journal.header)
         file = path or Path(journal.header["path"])
         if path is None and not file.exists():
             return self._past(journal, events, *_recorded(journal.header))
