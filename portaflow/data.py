@@ -25,13 +25,15 @@ from .errors import (
     RunError,
     UnavailableError,
 )
-from .load import Project
+from .load import Project, naming
 from .pipeline import CallTask, ContainerTask, Source, SparkTask
-from .plan import Action, Image, Local, LocalFile, Staged
+from .plan import Action, Image, Local, LocalFile, Staged, source_key
+from .specs import tasks_on
 from .target import Target
 
 _LARGEST_VALUE = 256 * 1024  # bytes of a task's value
 _LARGEST_IMAGE = 64 * 2**20  # bytes of a folder that an image is built from
+_MANIFEST = {"task", "attempt", "outputs", "value"}
 _LEFT_OUT = {"__pycache__", ".git", ".venv", ".pytest_cache"}
 
 
@@ -56,10 +58,15 @@ def store_errors(where: str) -> Iterator[None]:
 
 def collect(project: Project, target: Target) -> Local:
     """Digest every local file and image folder that the pipeline names."""
+    with naming(project.file):
+        return _collect(project, target)
+
+
+def _collect(project: Project, target: Target) -> Local:
     pipeline = project.pipeline
     files: dict[str, LocalFile] = {}
     images: dict[str, Image] = {}
-    for task in pipeline.tasks:
+    for task in tasks_on(pipeline, target):
         where = f"task {task.id!r}"
         match task:
             case SparkTask():
@@ -75,12 +82,12 @@ def collect(project: Project, target: Target) -> Local:
                     _inside(project.folder, module, where)
     for name, source in {**pipeline.sources, **target.sources}.items():
         if source.path and name in pipeline.sources:
-            path = f"{source.package}:{source.path}" if source.package else source.path
             where = f"source {name!r}"
             base = target.base if name in target.sources else project.folder
             if source.package:
                 base = _package(source, where)
-            files[path] = _digest(path, _inside(base, source.path, where), where)
+            file = _inside(base, source.path, where)
+            files[source_key(name)] = _digest(source.path, file, where)
     return Local(files, images)
 
 
@@ -88,8 +95,8 @@ def _inside(folder: Path, path: str, where: str) -> Path:
     """The file, which must exist in `folder`: a pipeline cannot reach for /etc/passwd."""
     try:
         file = (folder / path).resolve()
-        inside, there = file.is_relative_to(folder.resolve()), file.is_file()
-    except (OSError, ValueError) as error:
+        inside, there = _below(folder / path, folder), file.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, links in a circle
         raise DefinitionError(f"{where}: {path[:200]!r}: {error}") from error
     if not inside:
         raise DefinitionError(f"{where}: {path!r} is outside {folder}; use a path below it")
@@ -102,9 +109,9 @@ def _digest(path: str, file: Path, where: str) -> LocalFile:
     try:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return LocalFile(str(file), file.name, digest, file.stat().st_size)
     except OSError as error:
         raise DefinitionError(f"{where}: {path!r} cannot be read: {error}") from error
-    return LocalFile(str(file), file.name, digest, file.stat().st_size)
 
 
 def _package(source: Source, where: str) -> Path:
@@ -122,13 +129,21 @@ def _package(source: Source, where: str) -> Path:
 def _image(name: str, project: Project, target: Target) -> Image:
     """An image is a reference, or known by the folder that it is built from."""
     given = target.images.get(name, "")
-    folder = target.base / given if given else project.folder / "images" / name
+    base = project.folder / "images"
+    folder = target.base / given if given else base / name
     try:
         if not folder.is_dir():
             return Image(given or name)
+        if not given and not _below(folder, base):
+            raise DefinitionError(f"image {name!r}: is a folder outside {base}")
         return Image(name, str(folder.absolute()), _folder_digest(folder))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise DefinitionError(f"image {name[:200]!r}: {error}") from error
+
+
+def _below(path: Path, folder: Path) -> bool:
+    inside, top = path.resolve(), folder.resolve()
+    return inside != top and inside.is_relative_to(top)
 
 
 def _folder_digest(folder: Path) -> str:
@@ -136,6 +151,8 @@ def _folder_digest(folder: Path) -> str:
     for file in sorted(folder.rglob("*")):
         if _LEFT_OUT.intersection(file.relative_to(folder).parts) or not file.is_file():
             continue
+        if not _below(file, folder):
+            raise DefinitionError(f"image folder {folder}: {file} leads out of it; copy the file")
         total += file.stat().st_size
         if total > _LARGEST_IMAGE:
             raise DefinitionError(
@@ -186,7 +203,7 @@ def commit(fs: Any, action: Action, attempt: int) -> dict[str, Any]:
         "outputs": {name: _listed(fs, name, uri) for name, uri in action.outputs.items()},
         "value": _value(fs, f"{action.home}/_result.json"),
     }
-    data = json.dumps(manifest, ensure_ascii=False).encode()
+    data = json.dumps(manifest).encode()
     try:
         with store_errors(path):
             fs.pipe_file(path, data, mode="create")
@@ -204,7 +221,13 @@ def read_manifest(fs: Any, home: str) -> dict[str, Any]:
     """Return the manifest of the task that writes under `home`. Raises NotFoundError."""
     path = f"{home}/_manifest.json"
     with store_errors(path):
-        manifest: dict[str, Any] = json.loads(fs.cat_file(path))
+        data = fs.cat_file(path)
+    try:
+        manifest: dict[str, Any] = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: is no manifest: {error}; somebody else has written it") from error
+    if not isinstance(manifest, dict) or not manifest.keys() >= _MANIFEST:
+        raise RunError(f"{path}: is no manifest; somebody else has written it")
     return manifest
 
 
@@ -256,6 +279,8 @@ def _value(fs: Any, path: str) -> Any:
             "write large data to an output"
         )
     try:
-        return json.loads(data)
-    except ValueError as error:
+        value = json.loads(data)
+        json.dumps(value, allow_nan=False)  # Python also reads NaN, and 1e999 as infinity
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: the task's value is no JSON: {error}") from error
+    return value

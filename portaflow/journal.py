@@ -27,6 +27,7 @@ HEARTBEAT = 2.0
 
 _STALE = 60.0  # seconds without one, after which another engine may take over
 _WIDTH = 8
+_LEASE = {"engine": str, "host": str, "pid": int, "time": float, "closed": bool}
 
 
 class Journal:
@@ -55,11 +56,14 @@ class Journal:
             blobs = {paths[0]: blobs}
         events: list[Event] = []
         for number, path in enumerate(paths, 1):
-            record = json.loads(blobs[path])
-            if int(Path(path).stem) != number:
+            if Path(path).stem != f"{number:0{_WIDTH}d}":
                 raise RunError(f"{path}: record {number} of the journal is missing")
+            record = _record(path, blobs[path])
             self.header = record.get("header") or self.header
-            events += [Event.from_json(e) for e in record["events"]]
+            try:
+                events += [Event.from_json(e) for e in record["events"]]
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise _damaged(path, error) from error
         self._next = len(paths) + 1
         return events
 
@@ -81,10 +85,13 @@ class Journal:
         """The last sign of life of an engine, or None."""
         try:
             with store_errors(self.home):
-                lease: dict[str, Any] = json.loads(self.fs.cat_file(f"{self.home}/_lease.json"))
-        except (NotFoundError, ValueError):
+                lease = json.loads(self.fs.cat_file(f"{self.home}/_lease.json"))
+        except (NotFoundError, ValueError, RecursionError):
             return None
-        return lease
+        whole = isinstance(lease, dict) and _LEASE.items() <= {
+            (key, type(value)) for key, value in lease.items()
+        }
+        return lease if whole else None
 
     def alive(self) -> bool:
         """Whether an engine works on this run, as far as can be told."""
@@ -122,13 +129,15 @@ class Journal:
         record: dict[str, Any] = {"engine": self.engine, "events": events}
         if header is not None:
             record["header"] = header
-        data = json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        data = json.dumps(record).encode()  # ASCII: a task's value may hold half a surrogate
         try:
             with store_errors(path):
                 self.fs.pipe_file(path, data, mode="create")
         except FileExistsError:
             # After a lost answer the record that is there may well be our own.
-            if json.loads(self.fs.cat_file(path))["engine"] != self.engine:
+            with store_errors(path):
+                there = self.fs.cat_file(path)
+            if _record(path, there).get("engine") != self.engine:
                 raise RunError(
                     f"another engine works on the run at {self.home}; this one stops here and "
                     "leaves everything to it"
@@ -182,6 +191,21 @@ class Journal:
         with store_errors(self.home):
             if self.fs.exists(f"{self.home}/_stop.json"):
                 self.fs.rm_file(f"{self.home}/_stop.json")
+
+
+def _record(path: str, data: bytes) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(record, dict) or not isinstance(record.get("header", {}), dict):
+        raise _damaged(path, TypeError("no object with a header and events"))
+    return record
+
+
+def _damaged(path: str, error: Exception) -> RunError:
+    cause = f"{type(error).__name__}: {error}"[:200]
+    return RunError(f"{path}: is no record of a journal: {cause}; somebody else has written it")
 
 
 def _host() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from .validation import explain
 
 _NAMES = ("pipeline.py", "pipeline.yaml", "pipeline.yml")
 _LARGEST = 16 * 2**20  # bytes
+_SHOWN = 300  # characters of somebody else's error
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,29 @@ def load(path: Path) -> Project:
     try:
         if file.stat().st_size > _LARGEST:
             raise DefinitionError(f"{file}: larger than {_LARGEST} bytes; is it the right file?")
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"{file}: cannot be read: {error}") from error
     try:
-        pipeline = _from_python(file, text) if file.suffix == ".py" else _from_yaml(file, text)
+        with naming(file):
+            pipeline = _from_python(file, text) if file.suffix == ".py" else _from_yaml(file, text)
     except ValidationError as error:
-        raise DefinitionError(explain(error, str(file), _keys())) from error
-    except DefinitionError as error:
-        message = str(error)
-        prefix = "" if message.startswith(str(file)) else f"{file}: "
-        raise DefinitionError(f"{prefix}{message}") from error
+        where = f"{file}{_line(error, file)}"
+        raise DefinitionError(explain(error, where, _keys())) from error
+    except RecursionError as error:
+        raise DefinitionError(f"{file}: is nested too deeply") from error
     return Project(pipeline, file.parent.absolute(), file.absolute())
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Put the file, and the line if it is Python, before what is found wrong with a pipeline."""
+    try:
+        yield
+    except DefinitionError as error:
+        if str(error).startswith(str(file)):
+            raise
+        raise DefinitionError(f"{file}{_line(error, file)}: {error}") from error
 
 
 def _file(path: Path) -> Path:
@@ -73,7 +87,9 @@ def _from_python(file: Path, text: str) -> Pipeline:
     """Run the file and take its `pipeline`. Its folder can be imported from meanwhile."""
     module = types.ModuleType("portaflow_pipeline")
     module.__file__ = str(file)
-    sys.path.insert(0, str(file.parent.absolute()))
+    folder = str(file.parent.absolute())
+    path, modules = list(sys.path), set(sys.modules)
+    sys.path.insert(0, folder)
     sys.modules[module.__name__] = module
     try:
         exec(compile(text, str(file), "exec"), module.__dict__)  # noqa: S102  it is the user's
@@ -82,11 +98,15 @@ def _from_python(file: Path, text: str) -> Pipeline:
     except SystemExit as error:
         raise DefinitionError(f"{file}: calls exit while it is read") from error
     except Exception as error:  # whatever the user's file does
+        cause = " ".join(str(error).split())[:_SHOWN]
         line = _line(error, file)
-        raise DefinitionError(f"{file}{line}: {type(error).__name__}: {error}") from error
+        raise DefinitionError(f"{file}{line}: {type(error).__name__}: {cause}") from error
     finally:
-        del sys.modules[module.__name__]
-        sys.path.remove(str(file.parent.absolute()))
+        sys.path[:] = path
+        for name in set(sys.modules) - modules:  # another folder may have one of that name
+            origin = getattr(sys.modules[name], "__file__", None)
+            if name == module.__name__ or (origin and Path(origin).is_relative_to(folder)):
+                del sys.modules[name]
     found = getattr(module, "pipeline", None)
     if not isinstance(found, Pipeline):
         raise DefinitionError(f"{file}: defines no `pipeline = Pipeline(...)`")
@@ -94,8 +114,8 @@ def _from_python(file: Path, text: str) -> Pipeline:
 
 
 def _line(error: BaseException, file: Path) -> str:
-    if isinstance(error, SyntaxError):
-        return f":{error.lineno}"
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f":{error.lineno}" if error.lineno else ""
     lines = []
     step = error.__traceback__
     while step:
@@ -128,7 +148,7 @@ def _from_yaml(file: Path, text: str) -> Pipeline:
     try:
         document = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
+        cause = " ".join(str(error).split())[:_SHOWN] or type(error).__name__
         raise DefinitionError(f"{file}: is no YAML: {cause}") from error
     if not isinstance(document, dict):
         raise DefinitionError(f"{file}: must be a mapping with the keys name and tasks")

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 
+_LONGEST = 40
+_PLAIN = re.compile(r"[A-Za-z0-9=-][A-Za-z0-9._=-]{0,79}")
+_CHANGED = re.compile(r"-[0-9a-f]{10}$")
+
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
@@ -17,19 +21,25 @@ def resource_name(pipeline: str, run: str, kind: str, subject: str, attempt: int
     """
     parts = (pipeline, run, kind, subject, str(attempt))
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
-    slug = f"{_slug(pipeline)[:10].strip('-')}-{_slug(subject)[:10].strip('-')}".strip("-")
-    return f"pf-{slug}-{digest}-{attempt}" if slug else f"pf-{digest}-{attempt}"
+    end = f"{digest}-{attempt}"
+    half = (_LONGEST - len(f"pf---{end}")) // 2
+    words = ("pf", _slug(pipeline)[:half].strip("-"), _slug(subject)[:half].strip("-"), end)
+    return "-".join(filter(None, words))
 
 
 def owner_label(pipeline: str, run: str) -> str:
     """Return the owner of everything a run starts: label-safe, at most 40 characters."""
     digest = hashlib.sha256(f"{pipeline}\0{run}".encode()).hexdigest()[:12]
-    return f"pf-{_slug(pipeline)[:24].strip('-')}-{digest}".replace("--", "-")
+    return "-".join(filter(None, ("pf", _slug(pipeline)[:24].strip("-"), digest)))
 
 
 def key_part(name: str) -> str:
-    """Return `name` as one part of a key that every store and every engine reads alike."""
-    safe = re.sub(r"[^A-Za-z0-9._=-]", "-", name)
-    if safe == name and len(name) <= 80 and not name.startswith((".", "_")):
+    """Return `name` as one part of a key that every store and every engine reads alike.
+
+    Other names give another part: what looks like a name that was changed is changed too.
+    """
+    if _PLAIN.fullmatch(name) and not _CHANGED.search(name):
         return name
-    return f"{safe[:60].lstrip('._-')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+    safe = re.sub(r"[^A-Za-z0-9._=-]", "-", name)[:60].lstrip("._=-")
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    return f"{safe or 'x'}-{digest}"

@@ -261,8 +261,11 @@ class Pipeline(Model):
 
     def order(self) -> list[str]:
         """Task ids, each after the tasks it waits for. Raises DefinitionError on a cycle."""
+        sorter = TopologicalSorter[str]({t.id: () for t in self.tasks})
+        for id, others in self.upstream().items():
+            sorter.add(id, *sorted(others))  # the order of a set differs between processes
         try:
-            return list(TopologicalSorter(self.upstream()).static_order())
+            return list(sorter.static_order())
         except CycleError as error:
             raise DefinitionError(
                 f"tasks wait for each other in a circle: {' -> '.join(error.args[1])}; "
@@ -275,12 +278,15 @@ def variable(name: str) -> str:
     return re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
+_COMPARED = 60  # characters of a word; a typo in more is no typo
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" or "; known: ..." to close a message with."""
     import difflib
 
     names = sorted(known)
-    if close := difflib.get_close_matches(word, names, n=1):
+    if close := difflib.get_close_matches(word[:_COMPARED], names, n=1):
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names[:10])}{', ...' if names[10:] else ''}" if names else ""
 

@@ -45,10 +45,18 @@ class Image:
 
 @dataclass(frozen=True)
 class Local:
-    """All that a plan must know of local files: by path as the pipeline says it, by image."""
+    """All that a plan must know of local files.
+
+    `files`: by path as the pipeline says it, or by `source_key`; `images`: by image.
+    """
 
     files: Mapping[str, LocalFile] = field(default_factory=dict)
     images: Mapping[str, Image] = field(default_factory=dict)
+
+
+def source_key(name: str) -> str:
+    """What the file of a source is known by: its path may be relative to another folder."""
+    return f"source {name}"
 
 
 @dataclass(frozen=True, slots=True)

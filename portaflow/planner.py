@@ -6,79 +6,18 @@ digested before (`data.collect`). Execution sends the requests that stand in the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import JsonValue, ValidationError
-
-from .backend import (
-    Capability,
-    ClusterSpec,
-    ContainerSpec,
-    Fit,
-    JobSpec,
-    Spec,
-    Support,
-    Verdict,
-)
-from .errors import DefinitionError, RejectedError, TargetError, UnsupportedError
-from .names import key_part, owner_label, resource_name
-from .pipeline import (
-    CallTask,
-    Cluster,
-    ContainerTask,
-    Model,
-    Pipeline,
-    SparkTask,
-    Task,
-    suggest,
-    variable,
-)
-from .plan import (
-    Action,
-    ActionKind,
-    CallSpec,
-    Image,
-    Local,
-    Note,
-    Plan,
-    Run,
-    Staged,
-    call_request,
-    merged,
-    native_request,
-)
+from .backend import Capability, Fit, Kind, Request, Spec, Support, Verdict
+from .errors import DefinitionError, PluginError, PortaflowError, RejectedError, UnsupportedError
+from .names import resource_name
+from .pipeline import CallTask, Cluster, ContainerTask, Pipeline, SparkTask, Task
+from .plan import Action, ActionKind, Local, Note, Plan, Run, call_request, merged, native_request
 from .plugins import Backends
+from .specs import Asks, overridden, tasks_on
 from .target import Target
-from .templates import renderer, run_context
-from .validation import explain
-
-_BACKSTOP = 900  # seconds between our own deadline and the provider's
-
-
-def parameters(pipeline: Pipeline, target: Target, run: Run) -> dict[str, JsonValue]:
-    """The pipeline's parameters as this run has them. Raises DefinitionError."""
-    params = dict(pipeline.params)
-    given = {k: v for k, v in target.params.items() if k in params}
-    for name, value in [*given.items(), *run.params.items()]:
-        if name not in params:
-            raise DefinitionError(
-                f"pipeline {pipeline.name!r} has no parameter {name!r}{suggest(name, params)}"
-            )
-        default = pipeline.params[name]
-        kinds = (int, float) if isinstance(default, float) else type(default)
-        if default is not None and not (
-            isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)
-        ):
-            raise DefinitionError(
-                f"parameter {name!r} is {value!r}, but must be a {type(default).__name__} "
-                f"like its default {default!r}"
-            )
-        params[name] = value
-    return params
 
 
 def plan(
@@ -90,23 +29,8 @@ def plan(
     return _Planner(pipeline, target, run, backends, local or Local()).plan()
 
 
-ModelT = TypeVar("ModelT", bound=Model)
-_FIXED = ("id", "name", "kind", "inputs", "outputs", "after")
-
-
-def _overridden(model: ModelT, settings: Mapping[str, JsonValue], where: str) -> ModelT:
-    """The task or cluster as the target wants it. `overrides` are for the request instead."""
-    changes = {k: v for k, v in settings.items() if k != "overrides"}
-    if not changes:
-        return model
-    for key in _FIXED:
-        if key in changes:
-            raise TargetError(f"{where}.{key}: belongs to the pipeline; a target cannot change it")
-    try:
-        return type(model).model_validate(merged(model.model_dump(), changes))
-    except ValidationError as error:
-        known = [k for k in type(model).model_fields if k not in _FIXED]
-        raise TargetError(explain(error, where, known)) from error
+Users = Mapping[str, tuple[Cluster, list[str]]]
+"""Cluster name -> the cluster as the target wants it, and the ids of the tasks on it."""
 
 
 class _Planner:
@@ -116,32 +40,37 @@ class _Planner:
         self, pipeline: Pipeline, target: Target, run: Run, backends: Backends, local: Local
     ) -> None:
         self.pipeline, self.target, self.run = pipeline, target, run
-        self.backends, self.local = backends, local
-        self.owner = owner_label(pipeline.name, run.id)
-        self.prefix = f"{key_part(pipeline.name)}/{key_part(run.id)}"
-        self.context = run_context(run.id, run.logical_date, parameters(pipeline, target, run))
-        self.sources = {**pipeline.sources, **target.sources}
+        self.backends = backends
+        self.asks = Asks(pipeline, target, run, backends.store, local)
+        self.upstream = pipeline.upstream()
         self.actions: list[Action] = []
         self.names: dict[str, str] = {}  # of the clusters' actions
-        self.staged: dict[str, Staged] = {}
         self.notes: list[Note] = []
 
     def plan(self) -> Plan:
-        where = f"target {self.target.name!r}: "
-        tasks = [
-            _overridden(t, self.target.tasks.get(t.id, {}), f"{where}tasks.{t.id}")
-            for t in map(self.pipeline.by_id.__getitem__, self.pipeline.order())
-        ]
+        tasks = tasks_on(self.pipeline, self.target)
         users = self._users(tasks)
         for cluster, ids in users.values():
-            settings = self.target.clusters.get(cluster.name, {})
-            place = f"{where}clusters.{cluster.name}"
-            self._start_cluster(_overridden(cluster, settings, place), ids)
+            self._start_cluster(cluster, ids)
         for task in tasks:
             self._start_task(task, users)
         for cluster, ids in users.values():
             if not cluster.attach:
                 self._stop_cluster(cluster.name, ids)
+        self._refuse()
+        return Plan(
+            pipeline=self.pipeline.name,
+            target=self.target.name,
+            run=self.run.id,
+            owner=self.asks.owner,
+            home=self.asks.home,
+            actions=tuple(self.actions),
+            staged=tuple(self.asks.staged.values()),
+            notes=tuple(self.notes),
+            max_parallel=self.target.max_parallel,
+        )
+
+    def _refuse(self) -> None:
         refused = [n for n in self.notes if n.fit.verdict is Verdict.REFUSED]
         if refused:
             lines = (f"  {n.action}: {n.field}: {n.fit.reason}" for n in refused)
@@ -150,34 +79,26 @@ class _Planner:
                 + "\n".join(lines)
                 + "\nchange these fields, or choose another target"
             )
-        return Plan(
-            pipeline=self.pipeline.name,
-            target=self.target.name,
-            run=self.run.id,
-            owner=self.owner,
-            home=self.backends.store.url(self.prefix),
-            actions=tuple(self.actions),
-            staged=tuple(self.staged.values()),
-            notes=tuple(self.notes),
-            max_parallel=self.target.max_parallel,
-        )
 
     # -- clusters
 
-    def _users(self, tasks: Iterable[Task]) -> dict[str, tuple[Cluster, list[str]]]:
-        """Cluster name -> the cluster and the tasks on it; none on a serverless backend."""
+    def _users(self, tasks: Iterable[Task]) -> Users:
+        """Who shares which cluster; nobody on a serverless backend."""
         spark = [t for t in tasks if isinstance(t, SparkTask)]
         if not spark or self.backends.compute.clusters is None:
             return {}
         clusters = {c.name: c for c in self.pipeline.clusters}
         users: dict[str, tuple[Cluster, list[str]]] = {}
         for task in spark:
-            name = task.cluster or f"{task.id}-own"
+            name = _cluster_of(task)
             if not task.cluster and name in clusters:
                 raise DefinitionError(f"task {task.id!r}: name its cluster; {name!r} is taken")
-            users.setdefault(name, (clusters.get(name) or Cluster(name=name), []))[1].append(
-                task.id
-            )
+            if name not in users:
+                settings = self.target.clusters.get(name, {})
+                where = f"{self.target.where}: clusters.{name}"
+                cluster = clusters.get(name) or Cluster(name=name)
+                users[name] = overridden(cluster, settings, where), []
+            users[name][1].append(task.id)
         return users
 
     def _start_cluster(self, cluster: Cluster, users: list[str]) -> None:
@@ -196,24 +117,12 @@ class _Planner:
                 )
             )
             return
-        spec = ClusterSpec(
-            **self._common("cluster", cluster.name, self.target.clusters, cluster.ttl),
-            workers=cluster.workers,
-            size=cluster.size.spec(),
-            spot=cluster.spot,
-            spark_version=cluster.spark_version,
-            conf=self._render_all(f"cluster {cluster.name!r}: conf", cluster.conf, self.context),
-        )
-        wanted = {
-            "workers": Capability.AUTOSCALE if spec.workers[0] < spec.workers[1] else None,
-            "spot": Capability.SPOT if spec.spot else None,
-        }
+        ask = self.asks.cluster(cluster)
         # It costs from its start: wait for what all tasks that use it first wait for.
-        upstream = self.upstream
-        entries = _entries(users, upstream)
-        common = frozenset.intersection(*(upstream[e] for e in entries))
+        entries = _entries(users, self.upstream)
+        common = frozenset.intersection(*(self.upstream[e] for e in entries))
         self._start(
-            id=id, kind="cluster", subject=cluster.name, spec=spec, wanted=wanted,
+            id=id, kind="cluster", subject=cluster.name, spec=ask.spec, wanted=ask.wanted,
             needs=common, timeout=cluster.timeout,
         )  # fmt: skip
 
@@ -233,103 +142,23 @@ class _Planner:
 
     # -- tasks
 
-    def _start_task(self, task: Task, users: Mapping[str, tuple[Cluster, list[str]]]) -> None:
-        where = f"task {task.id!r}"
-        home = f"{self.prefix}/{key_part(task.id)}"
-        inputs = {n: self._input(r, f"{where}: inputs.{n}") for n, r in task.inputs.items()}
-        outputs = {o: self._url(f"{home}/{key_part(o)}") for o in task.outputs}
-        result = self._url(f"{home}/_result.json")
-        context = {
-            **self.context, "task_id": task.id, "inputs": inputs, "outputs": outputs,
-            "result": result,
-        }  # fmt: skip
-        env = dict(self.backends.store.container_env())
-        env |= {f"PORTAFLOW_INPUT_{variable(n)}": uri for n, uri in inputs.items()}
-        env |= {f"PORTAFLOW_OUTPUT_{variable(n)}": uri for n, uri in outputs.items()}
-        env["PORTAFLOW_RESULT"] = result
-        render = renderer(context, where)
-        common = self._common("task", task.id, self.target.tasks, task.timeout + _BACKSTOP)
-        parent, wanted = "", dict[str, Capability | None]()
-        spec: Spec
-        match task:
-            case SparkTask():
-                if users:
-                    parent = f"cluster/{task.cluster or f'{task.id}-own'}"
-                jar = task.main.split("?")[0].endswith(".jar")
-                wanted = {
-                    "main": Capability.JAR if jar else None,
-                    "packages": Capability.PACKAGES if task.packages else None,
-                }
-                spec = JobSpec(
-                    **common,
-                    main=self._file(task.main),
-                    main_class=task.main_class,
-                    args=tuple(render(f"args[{i}]", a) for i, a in enumerate(task.args)),
-                    py_files=tuple(map(self._file, task.py_files)),
-                    jars=tuple(map(self._file, task.jars)),
-                    packages=task.packages,
-                    conf={
-                        **self.backends.store.spark_conf(),
-                        **self._render_all(f"{where}: conf", task.conf, context),
-                    },
-                    env=env | self._render_all(f"{where}: env", task.env, context),
-                    secrets=task.secrets,
-                    size=task.size.spec(),
-                )
-            case ContainerTask():
-                image = self.local.images.get(task.image, Image(task.image))
-                wanted = {
-                    "size.gpu": Capability.GPU if task.size.gpu else None,
-                    "secrets": Capability.SECRETS if task.secrets else None,
-                }
-                spec = ContainerSpec(
-                    **common,
-                    image=render("image", image.reference),
-                    context=image.context,
-                    digest=image.digest,
-                    command=tuple(render(f"command[{i}]", a) for i, a in enumerate(task.command)),
-                    args=tuple(render(f"args[{i}]", a) for i, a in enumerate(task.args)),
-                    env=env | self._render_all(f"{where}: env", task.env, context),
-                    secrets=task.secrets,
-                    mounts=tuple(self.backends.store.mounts()),
-                    size=task.size.spec(),
-                )
-            case CallTask():
-                kwargs = {
-                    k: render(f"kwargs.{k}", v) if isinstance(v, str) else v
-                    for k, v in task.kwargs.items()
-                }
-                spec = CallSpec(**common, function=task.function, kwargs=kwargs, env=env)
+    def _start_task(self, task: Task, users: Users) -> None:
+        ask = self.asks.task(task)
+        needs, parent = self.upstream[task.id], ""
+        if isinstance(task, SparkTask) and users:
+            parent = f"cluster/{_cluster_of(task)}"
+            needs |= {parent}
         self._start(
-            id=task.id, kind=_KINDS[type(task)], subject=task.id, spec=spec, wanted=wanted,
-            parent=parent, needs=self.upstream[task.id] | ({parent} if parent else set()),
+            id=task.id, kind=_KINDS[type(task)], subject=task.id, spec=ask.spec,
+            wanted=ask.wanted, parent=parent, needs=needs,
             timeout=task.timeout, retries=task.retries, retry_delay=task.retry_delay,
-            inputs=inputs, outputs=outputs, home=self._url(home),
+            inputs=ask.inputs, outputs=ask.outputs, home=ask.home,
         )  # fmt: skip
-
-    # -- parts
-
-    @cached_property
-    def upstream(self) -> dict[str, frozenset[str]]:
-        return self.pipeline.upstream()
-
-    def _url(self, key: str) -> str:
-        return self.backends.store.url(key)
-
-    def _common(
-        self, what: str, name: str, settings: Mapping[str, Mapping[str, JsonValue]], ttl: float
-    ) -> dict[str, Any]:
-        own = settings.get(name, {}).get("overrides", {})
-        if not isinstance(own, Mapping):
-            raise TargetError(
-                f"target {self.target.name!r}: {what}s.{name}.overrides: must be a table"
-            )
-        return {"owner": self.owner, "ttl": math.ceil(ttl), "overrides": own}
 
     def _start(
         self, *, id: str, kind: ActionKind, subject: str, spec: Spec,
-        wanted: Mapping[str, Capability | None], parent: str = "", needs: Iterable[str] = (),
-        **rest: Any,
+        wanted: Mapping[str, Capability | None], parent: str = "",
+        needs: frozenset[str] = frozenset(), **rest: Any,
     ) -> None:  # fmt: skip
         name = resource_name(self.pipeline.name, self.run.id, kind, subject)
         if kind == "cluster":
@@ -343,19 +172,31 @@ class _Planner:
             shared = binding.overrides.get(kind, {}) if binding else {}
             if shared:
                 spec = replace(spec, overrides=merged(shared, spec.overrides))
-            driver = self.backends.driver(kind)
-            self._fit(id, driver.fit(spec), wanted, owner.capabilities)
-            parent_name = self.names.get(parent, "")
-            try:
-                request = native_request(driver, name, spec, parent_name)
-            except RejectedError as error:
-                raise DefinitionError(f"{id}: backend {backend!r}: {error}") from error
+            verdicts, request = self._say(id, kind, backend, name, spec, parent)
+            self._fit(id, verdicts, wanted, owner.capabilities)
         self.actions.append(
             Action(
                 id=id, verb="start", kind=kind, subject=subject, backend=backend, name=name,
-                request=request, spec=spec, parent=parent, needs=frozenset(needs), **rest,
+                request=request, spec=spec, parent=parent, needs=needs, **rest,
             )
         )  # fmt: skip
+
+    def _say(
+        self, id: str, kind: Kind, backend: str, name: str, spec: Spec, parent: str
+    ) -> tuple[Mapping[str, Fit], Request]:
+        """What the driver makes of a spec, and its request for it."""
+        driver = self.backends.driver(kind)
+        try:
+            return driver.fit(spec), native_request(driver, name, spec, self.names.get(parent, ""))
+        except RejectedError as error:
+            raise DefinitionError(f"{id}: backend {backend!r}: {error}") from error
+        except PortaflowError:
+            raise
+        except Exception as error:  # a stranger's code
+            raise PluginError(
+                f"{id}: backend {backend!r} cannot say its request: "
+                f"{type(error).__name__}: {error}; report it to its author"
+            ) from error
 
     def _fit(
         self,
@@ -375,40 +216,17 @@ class _Planner:
             if fit.verdict is not Verdict.HONOURED:
                 self.notes.append(Note(id, name, fit))
 
-    def _render_all(
-        self, where: str, texts: Mapping[str, str], context: Mapping[str, Any]
-    ) -> dict[str, str]:
-        if not texts:
-            return {}
-        render = renderer(context, where)
-        return {key: render(key, text) for key, text in texts.items()}
-
-    def _input(self, reference: str, where: str) -> str:
-        if "." in reference:
-            task, _, output = reference.partition(".")
-            return self._url(f"{self.prefix}/{key_part(task)}/{key_part(output)}")
-        source = self.sources[reference]
-        if source.uri:
-            return renderer(self.context, where)("uri", source.uri)
-        return self._file(f"{source.package}:{source.path}" if source.package else source.path)
-
-    def _file(self, path: str) -> str:
-        """The URI of a local file once it is staged; a URI stays what it is."""
-        if "://" in path:
-            return path
-        if path not in self.local.files:
-            raise DefinitionError(f"{path!r} was not collected; call data.collect() first")
-        file = self.local.files[path]
-        uri = self._url(f"_staged/{file.digest}/{key_part(file.name)}")
-        self.staged.setdefault(uri, Staged(uri, file))
-        return uri
-
 
 _KINDS: Mapping[type[Any], ActionKind] = {
     SparkTask: "job",
     ContainerTask: "container",
     CallTask: "call",
 }
+
+
+def _cluster_of(task: SparkTask) -> str:
+    """The cluster it names, or one of its own."""
+    return task.cluster or f"{task.id}-own"
 
 
 def _entries(users: list[str], upstream: Mapping[str, frozenset[str]]) -> list[str]:

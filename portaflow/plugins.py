@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,14 @@ from .backend import (
     Kind,
     ObjectStore,
 )
-from .errors import PluginError, TargetError
+from .errors import PluginError, PortaflowError, TargetError
 from .hookspecs import BackendKind, BackendSpec
 from .pipeline import suggest
 from .target import Binding, Target
-from .validation import explain
+from .validation import explain, printable
+
+_STRANGERS = (Exception, SystemExit)
+"""What the code of a plugin may raise; KeyboardInterrupt is the user's."""
 
 _INTERFACES: Mapping[BackendKind, type[Backend]] = {
     "compute": ComputeCluster,
@@ -69,21 +73,24 @@ class Registry:
     def __iter__(self) -> Iterator[Offer]:
         return (o for _, offers in sorted(self._offers.items()) for o in offers)
 
-    def load(self, kind: BackendKind, name: str) -> type[Backend]:
+    def load(self, kind: BackendKind, name: str, where: str = "") -> type[Backend]:
         """Import the class behind `name`. Raises TargetError or PluginError."""
+        where = f"{where}: " if where else ""
         offers = self._offers.get(name, [])
         if not offers:
             hint = suggest(name, (n for n, o in self._offers.items() if o[0].spec.kind == kind))
             for broken in self.broken:
                 hint += f"; plugin {broken.plugin!r} is broken: {broken.error}"
-            raise TargetError(f"there is no {kind} backend {name!r}{hint}")
+            raise TargetError(f"{where}there is no {kind} backend {printable(name)!r}{hint}")
         if len(offers) > 1:
             owners = " and ".join(o.distribution for o in offers)
             raise PluginError(f"backend {name!r} is offered by {owners}; uninstall one of them")
         spec = offers[0].spec
         if spec.kind != kind:
-            raise TargetError(f"backend {name!r} is a {spec.kind} backend, not a {kind} backend")
-        if spec.api_version.split(".")[0] != API_VERSION.split(".")[0]:
+            raise TargetError(
+                f"{where}backend {name!r} is a {spec.kind} backend, not a {kind} backend"
+            )
+        if not _speaks(spec.api_version):
             raise PluginError(
                 f"backend {name!r} of {offers[0].distribution} is written for interface "
                 f"{spec.api_version}, this is {API_VERSION}; install matching versions"
@@ -91,7 +98,7 @@ class Registry:
         module, _, attribute = spec.factory.partition(":")
         try:
             cls = getattr(importlib.import_module(module), attribute)
-        except Exception as error:  # whatever a stranger's module does when imported
+        except _STRANGERS as error:  # whatever a stranger's module does when imported
             raise PluginError(
                 f"backend {name!r} of {offers[0].distribution} cannot be imported: "
                 f"{type(error).__name__}: {error}"
@@ -112,17 +119,41 @@ class Registry:
 
         Settings that are relative paths are taken from `base` (default: the current folder).
         """
-        cls = self.load(kind, name)
+        cls = self.load(kind, name, where)
         where = where or f"backend {name!r}"
-        known = [f.name for f in dataclasses.fields(cls.Config)]
-        try:
-            config = _checker(cls.Config).validate_python(dict(settings))
-        except ValidationError as error:
-            raise TargetError(explain(error, where, known)) from error
-        values = {n: getattr(config, n) for n in known}
         base = (base or Path.cwd()).absolute()
+        try:
+            return _opened(cls, settings, base, where)
+        except PortaflowError:
+            raise
+        except _STRANGERS as error:
+            raise PluginError(
+                f"{where}: backend {name!r} cannot be opened: {type(error).__name__}: {error}; "
+                f"report it to the author of {self._offers[name][0].distribution}"
+            ) from error
+
+
+def _opened(cls: type[Backend], settings: Mapping[str, Any], base: Path, where: str) -> Backend:
+    known = [f.name for f in dataclasses.fields(cls.Config)]
+    try:
+        config = _checker(cls.Config).validate_python(dict(settings))
+        values = {n: getattr(config, n) for n in known}
+    except ValidationError as error:
+        raise TargetError(explain(error, where, known)) from error
+    try:
         paths = {n: base / v.expanduser() for n, v in values.items() if isinstance(v, Path)}
-        return cls(cls.Config(**values | paths))
+    except RuntimeError as error:  # ~somebody who is not known here
+        raise TargetError(f"{where}: {error}") from error
+    return cls(cls.Config(**values | paths))
+
+
+def _speaks(version: str) -> bool:
+    """Whether a backend written for `version` of the interface can be used by this one."""
+    try:
+        theirs, ours = (tuple(map(int, v.split("."))) for v in (version, API_VERSION))
+    except ValueError:
+        return False
+    return theirs[:1] == ours[:1] and theirs <= ours
 
 
 def _checker(config: type[Any]) -> TypeAdapter[Any]:
@@ -147,14 +178,39 @@ def installed() -> Registry:
     """Read every `portaflow` entry point, each guarded: pluggy's own loading is not."""
     offers: list[Offer] = []
     broken: list[Broken] = []
-    for entry in sorted(entry_points(group="portaflow"), key=lambda e: e.name):
-        distribution = entry.dist.name if entry.dist else "unknown"
+
+    def report(plugin: str, distribution: str, error: BaseException) -> None:
+        text = f"{type(error).__name__}: {error}"
+        broken.append(Broken(plugin, distribution, text, traceback.format_exc()))
+
+    seen: set[str] = set()
+    for found in distributions():
+        if not _mentions(found):
+            continue
+        name = "unknown"
         try:
-            offers += [Offer(spec, distribution) for spec in _announced(entry)]
-        except Exception as error:  # a stranger's code: report it, go on without it
-            text = f"{type(error).__name__}: {error}"
-            broken.append(Broken(entry.name, distribution, text, traceback.format_exc()))
-    return Registry(offers, broken)
+            name = found.metadata["Name"] or name
+            if (canonical := re.sub(r"[-_.]+", "-", name).lower()) in seen:
+                continue  # the first on the path hides the others, as for imports
+            seen.add(canonical)
+            entries = list(found.entry_points.select(group="portaflow"))
+        except _STRANGERS as error:
+            report(name, name, error)
+            continue
+        for entry in entries:
+            try:
+                offers += [Offer(spec, name) for spec in _announced(entry)]
+            except _STRANGERS as error:  # report it, go on without it
+                report(entry.name, name, error)
+    return Registry(sorted(offers, key=lambda o: (o.spec.name, o.distribution)), broken)
+
+
+def _mentions(distribution: Distribution) -> bool:
+    """Whether a distribution has plugins at all: the rest of it need not be readable."""
+    try:
+        return "[portaflow]" in (distribution.read_text("entry_points.txt") or "")
+    except (OSError, ValueError):
+        return False
 
 
 def _announced(entry: EntryPoint) -> list[BackendSpec]:
@@ -164,8 +220,14 @@ def _announced(entry: EntryPoint) -> list[BackendSpec]:
     manager.check_pending()
     specs = [spec for answer in manager.hook.portaflow_backends() for spec in answer]
     for spec in specs:
-        if not isinstance(spec, BackendSpec) or spec.kind not in _INTERFACES:
+        if not isinstance(spec, BackendSpec) or not all(
+            isinstance(v, str) for v in dataclasses.astuple(spec)
+        ):
             raise PluginError(f"portaflow_backends() returned {spec!r}, which is no BackendSpec")
+        if spec.kind not in _INTERFACES or not spec.name or ":" not in spec.factory:
+            raise PluginError(f"portaflow_backends() returned {spec!r}, which cannot be used")
+    if not specs:
+        raise PluginError("it announces no backend: portaflow_backends() is missing, or empty")
     return specs
 
 
@@ -177,7 +239,7 @@ class Backends:
         self._registry = registry or installed()
 
     def _open(self, kind: BackendKind, binding: Binding | None) -> Any:
-        where = f"target {self._target.name!r}: {kind}"
+        where = f"{self._target.where}: {kind}"
         if binding is None:
             raise TargetError(
                 f"{where}: the pipeline needs a {kind} backend; "

@@ -17,7 +17,7 @@ from .data import collect, store_errors
 from .engine import Engine
 from .errors import DefinitionError, NotFoundError, RunError, TargetError
 from .journal import Journal
-from .load import Project, load
+from .load import Project, load, naming
 from .names import key_part
 from .pipeline import Pipeline
 from .plan import Action, Image, Local, LocalFile, Plan, Run
@@ -54,14 +54,8 @@ class Past:
 
     @cached_property
     def state(self) -> RunState:
-        """Raises DefinitionError when the pipeline has changed too much since the events."""
-        try:
-            return RunState(self.plan, self.events)
-        except ValueError as error:
-            raise DefinitionError(
-                f"{self.project.file} no longer fits run {self.plan.run!r}: {error}; "
-                "start a new run, or give --path to the pipeline that it began with"
-            ) from error
+        """Raises RunError when the pipeline has changed too much since the events."""
+        return RunState(self.plan, self.events)
 
     def news(self) -> list[Event]:
         """Return the events that were recorded since the last look, and take them in."""
@@ -92,9 +86,9 @@ class Session:
             raise DefinitionError(
                 f"run id {run.id[:200]!r}: must have 1 to 200 printable characters"
             )
-        return plan(
-            project.pipeline, self.target, run, self.backends, collect(project, self.target)
-        )
+        local = collect(project, self.target)
+        with naming(project.file):
+            return plan(project.pipeline, self.target, run, self.backends, local)
 
     def start(
         self, project: Project, run: Run, observe: Observe | None = None,

@@ -17,12 +17,13 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from .errors import TargetError
 from .pipeline import Model, Name, Source, Variable, suggest
-from .validation import explain
+from .validation import explain, printable
 
 FILE = "portaflow.toml"
 PREFIX = "PORTAFLOW__"
 _BINDINGS = ("store", "compute", "container")
 _LARGEST_FILE = 4 * 2**20  # bytes
+_DEEPEST = 50  # levels of tables
 
 BUILT_IN: Mapping[str, Mapping[str, Any]] = {
     "local": {
@@ -60,6 +61,7 @@ class Target(Model):
 
     name: Name
     base: Path = Path()
+    file: Path | None = None
     store: Binding
     compute: Binding | None = None
     container: Binding | None = None
@@ -69,6 +71,12 @@ class Target(Model):
     tasks: Mapping[str, Mapping[str, JsonValue]] = {}
     clusters: Mapping[str, Mapping[str, JsonValue]] = {}
     max_parallel: int = Field(16, ge=1, le=10_000)
+
+    @property
+    def where(self) -> str:
+        """What an error calls it: its place in the file."""
+        name = printable(self.name)
+        return f"{self.file} [targets.{name}]" if self.file else f"target {name!r}"
 
 
 @dataclass
@@ -89,17 +97,33 @@ class Settings:
         self._merge(self.values, layer, origin, "")
 
     def _merge(self, into: dict[str, Any], layer: Mapping[str, Any], origin: str, at: str) -> None:
+        if at.count(".") > _DEEPEST:
+            raise TargetError(f"{origin}: {printable(at)}: nested deeper than {_DEEPEST} levels")
         for key, value in layer.items():
             path = f"{at}{key}"
-            if isinstance(value, Mapping) and isinstance(into.setdefault(key, {}), dict):
-                self._merge(into[key], value, origin, path + ".")
+            mine = into.get(key)
+            if isinstance(mine, dict) != isinstance(value, Mapping):
+                self._forget(path)
+            if isinstance(value, Mapping):
+                into[key] = mine = mine if isinstance(mine, dict) else {}
+                self._merge(mine, value, origin, path + ".")
             else:
                 into[key] = value
                 self.origins[path] = origin
 
     def _drop(self, kind: str) -> None:
         del self.values[kind]
-        self.origins = {p: o for p, o in self.origins.items() if not p.startswith(kind + ".")}
+        self._forget(kind)
+
+    def _forget(self, path: str) -> None:
+        gone = [p for p in self.origins if p == path or p.startswith(path + ".")]
+        for p in gone:
+            del self.origins[p]
+
+    def origin(self, path: str) -> str:
+        """Where the value at `path`, or the first one below it, came from; "" when unknown."""
+        near = (o for p, o in self.origins.items() if p.startswith(path + "."))
+        return self.origins.get(path) or next(near, "")
 
 
 def find_file(start: Path) -> Path | None:
@@ -113,16 +137,19 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise TargetError(f"{path}: larger than {_LARGEST_FILE} bytes; is it the right file?")
-        document = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        document = tomllib.loads(path.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise TargetError(f"{path}: cannot be read: {error}") from error
     for key in document:
         if key not in ("targets", "default_target"):
-            known = ("targets", "default_target")
-            raise TargetError(f"{path}: {key}: unknown key{suggest(key, known)}")
+            hint = suggest(key, ("targets", "default_target"))
+            raise TargetError(f"{path}: {printable(key)}: unknown key{hint}")
     targets = document.get("targets", {})
-    if not isinstance(targets, dict) or not all(isinstance(t, dict) for t in targets.values()):
+    if not isinstance(targets, dict):
         raise TargetError(f"{path}: targets: must be tables, as in [targets.local]")
+    for key, value in targets.items():
+        if not isinstance(value, dict):
+            raise TargetError(f"{path}: targets.{printable(key)}: must be a table")
     if not isinstance(document.get("default_target", ""), str):
         raise TargetError(f"{path}: default_target: must be the name of a target")
     return document
@@ -152,40 +179,47 @@ def settings(
     for text in sets:
         path_text, mark, value = text.partition("=")
         if not mark:
-            raise TargetError(f"--set {text!r}: say it as path=value, as in store.root=/data")
-        merged.merge(_nested(path_text.split("."), value, f"--set {text}"), f"--set {path_text}")
+            raise TargetError(
+                f"--set {printable(text)}: say it as path=value, as in store.root=/data"
+            )
+        where = f"--set {printable(path_text)}"
+        merged.merge(_nested(path_text.split("."), value, where), where)
     return name, merged
 
 
 def _chain(
     name: str, targets: Mapping[str, Mapping[str, Any]], file: Path | None
 ) -> list[tuple[Mapping[str, Any], str]]:
-    """The target's own layer, then those it extends; a built-in one is under its namesake."""
+    """The target's own layer, then those it extends, then the built-in ones of these names."""
     chain: list[tuple[Mapping[str, Any], str]] = []
     seen: list[str] = []
+    where = str(file or FILE)
     while name:
         if name in seen:
-            raise TargetError(f"{file}: targets extend each other: {' -> '.join([*seen, name])}")
+            circle = " -> ".join(map(printable, [*seen, name]))
+            raise TargetError(f"{where}: targets extend each other: {circle}")
         if name not in targets and name not in BUILT_IN:
-            known = {*targets, *BUILT_IN}
-            raise TargetError(f"{file or FILE}: there is no target {name!r}{suggest(name, known)}")
+            hint = suggest(name, {*targets, *BUILT_IN})
+            raise TargetError(f"{where}: there is no target {printable(name)!r}{hint}")
         seen.append(name)
         layer = targets.get(name, {})
-        chain.append((layer, f"{file} [targets.{name}]"))
-        if name in BUILT_IN:
-            chain.append((BUILT_IN[name], "default"))
+        own = f"{file} [targets.{printable(name)}]"
+        chain.append((layer, own))
         name = layer.get("extends", "")
         if not isinstance(name, str):
-            raise TargetError(f"{file}: targets.{seen[-1]}.extends: must be the name of a target")
-    return chain
+            raise TargetError(f"{own}: extends: must be the name of a target")
+        where = f"{own}: extends"
+    return chain + [(BUILT_IN[n], "default") for n in seen if n in BUILT_IN]
 
 
 def _nested(path: list[str], text: str, where: str) -> dict[str, Any]:
     if not all(path):
         raise TargetError(f"{where}: the path of the setting has an empty part")
+    if len(path) > _DEEPEST:
+        raise TargetError(f"{where}: nested deeper than {_DEEPEST} levels")
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     for part in reversed(path):
         value = {part: value}
@@ -201,13 +235,14 @@ def load_target(
 ) -> Target:
     """Return the checked target. Raises TargetError that names file and field."""
     name, merged = settings(name, file=file, environ=environ, sets=sets)
-    where = f"{file or FILE} [targets.{name}]"
+    where = f"{file or FILE} [targets.{printable(name)}]"
     base = file.absolute().parent if file else Path.cwd()
-    known = [k for k in Target.model_fields if k not in ("name", "base")]
+    known = [k for k in Target.model_fields if k not in ("name", "base", "file")]
     for key in merged.values:
         if key not in known:
-            raise TargetError(f"{where}: {key}: unknown key{suggest(key, known)}")
+            place = merged.origin(key) or where
+            raise TargetError(f"{place}: {printable(key)}: unknown key{suggest(key, known)}")
     try:
-        return Target.model_validate({**merged.values, "name": name, "base": base})
+        return Target.model_validate({**merged.values, "name": name, "base": base, "file": file})
     except ValidationError as error:
-        raise TargetError(explain(error, where, known)) from error
+        raise TargetError(explain(error, where, known, merged.origin)) from error

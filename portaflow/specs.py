@@ -1,0 +1,240 @@
+"""What a pipeline asks for on one target, in the neutral words of backend.py. Pure.
+
+The target's settings are laid over the pipeline's, templates are rendered, names become
+URIs. `planner.py` makes actions of what is asked here.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import JsonValue, ValidationError
+
+from .backend import Capability, ClusterSpec, ContainerSpec, JobSpec, ObjectStore, Spec
+from .errors import DefinitionError, TargetError
+from .names import key_part, owner_label
+from .pipeline import (
+    CallTask,
+    Cluster,
+    ContainerTask,
+    Model,
+    Pipeline,
+    SparkTask,
+    Task,
+    suggest,
+    variable,
+)
+from .plan import CallSpec, Image, Local, Run, Staged, merged, source_key
+from .target import Target
+from .templates import Render, render_json, renderer, run_context
+from .validation import explain
+
+_BACKSTOP = 900  # seconds between our own deadline and the provider's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One spec, the capabilities that its fields take, and the URIs that it reads and writes."""
+
+    spec: Spec
+    wanted: Mapping[str, Capability | None]  # field -> what it takes, None for nothing
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    home: str = ""
+
+
+def parameters(pipeline: Pipeline, target: Target, run: Run) -> dict[str, JsonValue]:
+    """The pipeline's parameters as this run has them. Raises DefinitionError."""
+    params = dict(pipeline.params)
+    given = {k: v for k, v in target.params.items() if k in params}
+    for name, value in [*given.items(), *run.params.items()]:
+        if name not in params:
+            raise DefinitionError(
+                f"pipeline {pipeline.name!r} has no parameter {name!r}{suggest(name, params)}"
+            )
+        default = pipeline.params[name]
+        kinds = (int, float) if isinstance(default, float) else type(default)
+        if default is not None and not (
+            isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)
+        ):
+            raise DefinitionError(
+                f"parameter {name!r} is {reprlib.repr(value)}, but must be a "
+                f"{type(default).__name__} like its default {reprlib.repr(default)}"
+            )
+        params[name] = value
+    return params
+
+
+ModelT = TypeVar("ModelT", bound=Model)
+_FIXED = ("id", "name", "kind", "inputs", "outputs", "after")
+
+
+def overridden(model: ModelT, settings: Mapping[str, JsonValue], where: str) -> ModelT:
+    """The task or cluster as the target wants it. `overrides` are for the request instead."""
+    changes = {k: v for k, v in settings.items() if k != "overrides"}
+    if not changes:
+        return model
+    for key in _FIXED:
+        if key in changes:
+            raise TargetError(f"{where}.{key}: belongs to the pipeline; a target cannot change it")
+    try:
+        return type(model).model_validate(merged(model.model_dump(), changes))
+    except ValidationError as error:
+        known = [k for k in type(model).model_fields if k not in _FIXED]
+        raise TargetError(explain(error, where, known)) from error
+
+
+def tasks_on(pipeline: Pipeline, target: Target) -> list[Task]:
+    """The pipeline's tasks as the target wants them, each after those that it waits for."""
+    return [
+        overridden(t, target.tasks.get(t.id, {}), f"{target.where}: tasks.{t.id}")
+        for t in map(pipeline.by_id.__getitem__, pipeline.order())
+    ]
+
+
+class Asks:
+    """Says what each task and cluster asks for; gathers the local files that must be staged."""
+
+    def __init__(
+        self, pipeline: Pipeline, target: Target, run: Run, store: ObjectStore, local: Local
+    ) -> None:
+        self.owner = owner_label(pipeline.name, run.id)
+        self.staged: dict[str, Staged] = {}
+        self._target, self._store, self._local = target, store, local
+        self._sources = {**pipeline.sources, **target.sources}
+        self._prefix = f"{key_part(pipeline.name)}/{key_part(run.id)}"
+        self._context = run_context(run.id, run.logical_date, parameters(pipeline, target, run))
+        self._store_env, self._store_conf = dict(store.container_env()), dict(store.spark_conf())
+
+    @property
+    def home(self) -> str:
+        return self._store.url(self._prefix)
+
+    def cluster(self, cluster: Cluster) -> Ask:
+        conf = renderer(self._context, f"cluster {cluster.name!r}")
+        spec = ClusterSpec(
+            **self._common("clusters", cluster.name, self._target.clusters, cluster.ttl),
+            workers=cluster.workers,
+            size=cluster.size.spec(),
+            spot=cluster.spot,
+            spark_version=cluster.spark_version,
+            conf=_all(conf, "conf", cluster.conf),
+        )
+        least, most = cluster.workers
+        wanted = {
+            "workers": Capability.AUTOSCALE if least < most else None,
+            "spot": Capability.SPOT if cluster.spot else None,
+        }
+        return Ask(spec=spec, wanted=wanted)
+
+    def task(self, task: Task) -> Ask:
+        where = f"task {task.id!r}"
+        home = f"{self._prefix}/{key_part(task.id)}"
+        inputs = {n: self._input(r, f"{where}: inputs.{n}") for n, r in task.inputs.items()}
+        outputs = {o: self._store.url(f"{home}/{key_part(o)}") for o in task.outputs}
+        result = self._store.url(f"{home}/_result.json")
+        context = {
+            **self._context, "task_id": task.id, "inputs": inputs, "outputs": outputs,
+            "result": result,
+        }  # fmt: skip
+        env = dict(self._store_env)
+        env |= {f"PORTAFLOW_INPUT_{variable(n)}": uri for n, uri in inputs.items()}
+        env |= {f"PORTAFLOW_OUTPUT_{variable(n)}": uri for n, uri in outputs.items()}
+        env["PORTAFLOW_RESULT"] = result
+        render = renderer(context, where)
+        common = self._common("tasks", task.id, self._target.tasks, task.timeout + _BACKSTOP)
+        match task:
+            case SparkTask():
+                spec, wanted = self._job(task, common, env, render)
+            case ContainerTask():
+                spec, wanted = self._container(task, common, env, render)
+            case CallTask():
+                kwargs = {k: render_json(render, f"kwargs.{k}", v) for k, v in task.kwargs.items()}
+                spec = CallSpec(**common, function=task.function, kwargs=kwargs, env=env)
+                wanted = {}
+        return Ask(
+            spec=spec, wanted=wanted, inputs=inputs, outputs=outputs, home=self._store.url(home)
+        )
+
+    def _job(
+        self, task: SparkTask, common: Mapping[str, Any], env: Mapping[str, str], render: Render
+    ) -> tuple[Spec, dict[str, Capability | None]]:
+        spec = JobSpec(
+            **common,
+            main=self._file(task.main),
+            main_class=task.main_class,
+            args=_each(render, "args", task.args),
+            py_files=tuple(map(self._file, task.py_files)),
+            jars=tuple(map(self._file, task.jars)),
+            packages=task.packages,
+            conf={**self._store_conf, **_all(render, "conf", task.conf)},
+            env={**env, **_all(render, "env", task.env)},
+            secrets=task.secrets,
+            size=task.size.spec(),
+        )
+        jar = task.main.split("?")[0].endswith(".jar")
+        return spec, {
+            "main": Capability.JAR if jar else None,
+            "packages": Capability.PACKAGES if task.packages else None,
+        }
+
+    def _container(
+        self, task: ContainerTask, common: Mapping[str, Any], env: Mapping[str, str], render: Render
+    ) -> tuple[Spec, dict[str, Capability | None]]:
+        image = self._local.images.get(task.image, Image(task.image))
+        spec = ContainerSpec(
+            **common,
+            image=render("image", image.reference),
+            context=image.context,
+            digest=image.digest,
+            command=_each(render, "command", task.command),
+            args=_each(render, "args", task.args),
+            env={**env, **_all(render, "env", task.env)},
+            secrets=task.secrets,
+            mounts=tuple(self._store.mounts()),
+            size=task.size.spec(),
+        )
+        return spec, {
+            "size.gpu": Capability.GPU if task.size.gpu else None,
+            "secrets": Capability.SECRETS if task.secrets else None,
+        }
+
+    def _common(
+        self, table: str, name: str, settings: Mapping[str, Mapping[str, JsonValue]], ttl: float
+    ) -> dict[str, Any]:
+        own = settings.get(name, {}).get("overrides", {})
+        if not isinstance(own, Mapping):
+            raise TargetError(f"{self._target.where}: {table}.{name}.overrides: must be a table")
+        return {"owner": self.owner, "ttl": math.ceil(ttl), "overrides": own}
+
+    def _input(self, reference: str, where: str) -> str:
+        if "." in reference:
+            task, _, output = reference.partition(".")
+            return self._store.url(f"{self._prefix}/{key_part(task)}/{key_part(output)}")
+        source = self._sources[reference]
+        if source.uri:
+            return renderer(self._context, where)("uri", source.uri)
+        return self._file(source_key(reference))
+
+    def _file(self, path: str) -> str:
+        """The URI of a local file once it is staged; a URI stays what it is."""
+        if "://" in path:
+            return path
+        if path not in self._local.files:
+            raise DefinitionError(f"{path!r} was not collected; call data.collect() first")
+        file = self._local.files[path]
+        uri = self._store.url(f"_staged/{file.digest}/{key_part(file.name)}")
+        self.staged.setdefault(uri, Staged(uri, file))
+        return uri
+
+
+def _all(render: Render, field: str, texts: Mapping[str, str]) -> dict[str, str]:
+    return {key: render(f"{field}.{key}", text) for key, text in texts.items()}
+
+
+def _each(render: Render, field: str, texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(render(f"{field}[{i}]", text) for i, text in enumerate(texts))
