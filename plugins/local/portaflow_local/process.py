@@ -65,6 +65,8 @@ class ProcessDriver(Driver[SpecT]):
     Its requests hold "name", "owner", "ttl", "grace", "command" (a list), "env", "secrets".
     """
 
+    tail_bytes = 4 * _TAIL  # of the log that are looked at for a reason
+
     def __init__(self, root: Path, kind: str) -> None:
         self.folder = Path(root) / f"{kind}s"
         self.kind = kind
@@ -159,12 +161,15 @@ class ProcessDriver(Driver[SpecT]):
     def _tail(self, home: Path) -> str:
         try:
             with (home / "log").open("rb") as log:
-                log.seek(max((home / "log").stat().st_size - 4 * _TAIL, 0))
+                log.seek(max((home / "log").stat().st_size - self.tail_bytes, 0))
                 data = secret.masked(log.read(), _request(home).get("secrets", {}))
         except FileNotFoundError:
             return ""
-        lines = data.decode(errors="replace").strip().splitlines()
-        return "\n".join(lines[-5:])[-_TAIL:]
+        return self.telling(data.decode(errors="replace"))[-_TAIL:]
+
+    def telling(self, log: str) -> str:
+        """The lines that say best how it ended, from the last `tail_bytes` of the log."""
+        return "\n".join(log.strip().splitlines()[-5:])
 
     def stop(self, handle: Handle) -> None:
         home = self.folder / handle.name
