@@ -130,7 +130,6 @@ class Session:
         An engine that is alive is asked instead: `Past.journal.ask_to_stop`.
         """
         past = self.recorded(ref)
-        self._check_target(ref, past.header)
         self._check_free(ref, past.journal)
         engine = self._go_on(past, observe, on_trouble)
         engine.cancel()
@@ -178,18 +177,15 @@ class Session:
     # -- runs that are there
 
     def runs(self) -> list[RunRef]:
-        """All runs in the store, the latest first as far as their ids tell."""
+        """All runs in the store, the one that began latest first."""
         root = self.backends.store.url("").rstrip("/")
         with store_errors(root):
-            homes = {
-                path.rsplit("/_journal/", 1)[0]
-                for path in self.fs.glob(f"{root}/*/*/_journal/{1:08d}.json")
-            }
+            firsts = self.fs.glob(f"{root}/*/*/_journal/{1:08d}.json", detail=True)
         refs = []
-        for home in homes:
-            pipeline, run = home.rsplit("/", 2)[1:]
+        for path in sorted(firsts, key=lambda p: (_written(firsts[p]), p), reverse=True):
+            pipeline, run = path.rsplit("/_journal/", 1)[0].rsplit("/", 2)[1:]
             refs.append(RunRef(pipeline, run, self.backends.store.url(f"{pipeline}/{run}")))
-        return sorted(refs, key=lambda r: (r.run, r.pipeline), reverse=True)
+        return refs
 
     def find(self, run: str = "", pipeline: str = "") -> RunRef:
         """The run named `run`, or "pipeline/run"; "" is the latest. Raises NotFoundError."""
@@ -232,6 +228,19 @@ class Session:
         run = _run(journal.header)
         planned = plan(project.pipeline, self.target, run, self.backends, local)
         return Past(journal, planned, events, project, local)
+
+
+def _written(info: Mapping[str, Any]) -> float:
+    """When an object was written, which each filesystem says in its own way; 0 if it does not."""
+    for key in ("mtime", "last_modified", "LastModified", "updated"):
+        match info.get(key):
+            case int() | float() as seconds:
+                return float(seconds)
+            case datetime() as moment:
+                return moment.timestamp()
+            case str() as text:
+                return datetime.fromisoformat(text).timestamp()
+    return 0.0
 
 
 def _recorded(header: Mapping[str, Any]) -> tuple[Project, Local]:
