@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -45,11 +46,12 @@ def prepare(context: Path, cache: Path) -> tuple[Path, list[str]]:
 
 def for_build() -> dict[str, str]:
     """What pip needs of this environment, hidden from the command under other names."""
-    return {
-        _FOR_BUILD + key: value
-        for key, value in os.environ.items()
-        if key.upper().startswith(_KEPT)
-    }
+    return {_FOR_BUILD + key: value for key, value in of_host(_KEPT).items()}
+
+
+def of_host(beginnings: tuple[str, ...]) -> dict[str, str]:
+    """Those variables of this environment whose names begin in one of these ways."""
+    return {k: v for k, v in os.environ.items() if k.upper().startswith(beginnings)}
 
 
 def _folder(requirements: Path, cache: Path) -> Path:
@@ -88,7 +90,12 @@ def main() -> None:
         print(f"the environment for {requirements} failed: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     Path("../building").unlink(missing_ok=True)
-    os.execvpe(command[0], command, given)  # noqa: S606  it is what the task runs
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and exec keeps that
+    try:
+        os.execvpe(command[0], command, given)  # noqa: S606  it is what the task runs
+    except OSError as error:  # as a shell says it
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
 if __name__ == "__main__":

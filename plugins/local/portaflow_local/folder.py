@@ -34,11 +34,18 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
 
     def _key(self, path: str) -> str:
         stripped: str = self._strip_protocol(path)
-        if not os.path.realpath(os.path.dirname(stripped)).startswith(
-            (self.root + os.sep, self.root)
-        ):
+        if not self._inside(stripped):
             raise PermissionError(f"{path} is outside the store's folder {self.root}")
         return stripped
+
+    def _inside(self, path: str) -> bool:
+        """Whether a path is that of a key, wherever links and `..` on its way lead."""
+        folder = os.path.realpath(os.path.dirname(path)) + os.sep
+        return (
+            folder.startswith(self.root + os.sep)
+            and not folder.startswith(self._drafts + os.sep)
+            and os.path.basename(path) not in (".", "..", _DRAFTS)
+        )
 
     def _draft(self) -> str:
         return os.path.join(self._drafts, uuid4().hex)
@@ -46,7 +53,10 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
     def _publish(self, draft: str, path: str, create: bool = False) -> None:
         """Let a draft take the key's place; again if its folder vanished in between."""
         for _ in range(100):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            try:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+            except FileExistsError as error:  # not the key is there: a part of its path is one
+                raise NotADirectoryError(f"{path}: {error.filename} is a key") from error
             try:
                 if create:
                     os.link(draft, path)
@@ -83,7 +93,7 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         source, key, draft = self._strip_protocol(path1), self._key(path2), self._draft()
         if os.path.isdir(source):
-            return
+            return  # a folder is nothing by itself
         try:
             os.makedirs(self._drafts, exist_ok=True)
             shutil.copyfile(source, draft)
@@ -91,6 +101,34 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
         except OSError:
             _unlink(draft)
             raise
+
+    def get_file(self, path1: str, path2: Any, callback: Any = None, **kwargs: Any) -> None:
+        """Copy a key to a file, wherever that is: fsspec's own would ask `cp_file` for it."""
+        source = self._strip_protocol(path1)
+        if os.path.isdir(source):
+            return
+        with open(source, "rb") as stream:
+            if hasattr(path2, "write"):
+                shutil.copyfileobj(stream, path2)
+                return
+            os.makedirs(os.path.dirname(os.path.abspath(path2)), exist_ok=True)
+            with open(path2, "wb") as file:
+                shutil.copyfileobj(stream, file)
+
+    def mv(self, path1: str, path2: str, recursive: bool = True, **kwargs: Any) -> None:
+        """Copy keys, then remove the old ones, as a store does it."""
+        self.copy(path1, path2, recursive=recursive)
+        self.rm(path1, recursive=recursive)
+
+    def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
+        """Make an empty object of a key, unless it may stay as it is."""
+        if truncate or not self.exists(path):
+            self.pipe_file(path, b"")
+
+    def link(self, src: str, dst: str, **kwargs: Any) -> None:
+        raise NotImplementedError("a store has no links")
+
+    symlink = link
 
     def _open(self, path: str, mode: str = "rb", block_size: Any = None, **kwargs: Any) -> Any:
         if mode in ("rb", "r"):
@@ -147,6 +185,11 @@ class _Upload(io.BufferedWriter):
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
         self._failed = kind is not None
         self.close()
+
+    def __del__(self) -> None:
+        """Whoever let go of it without closing it was interrupted."""
+        self._failed = True
+        super().__del__()
 
     def discard(self) -> None:
         """Close without publishing; fsspec's name for it."""

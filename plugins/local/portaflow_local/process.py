@@ -133,10 +133,7 @@ class ProcessDriver(Driver[SpecT]):
         if (home / "building").exists():
             reason = f"the environment could not be built\n{tail}"
             return Status(state=State.FAILED, reason=reason, exit_code=code, cause=Cause.USER)
-        reason = f"exit code {code}"
-        if code > 128 and code - 128 in signal.valid_signals():
-            reason += f" ({signal.Signals(code - 128).name})"
-        reason = f"{reason}\n{tail}".strip()
+        reason = f"{exit_reason(code)}\n{tail}".strip()
         return Status(state=State.FAILED, reason=reason, exit_code=code, cause=Cause.USER)
 
     def logs(self, handle: Handle, cursor: str = "") -> LogChunk:
@@ -152,17 +149,17 @@ class ProcessDriver(Driver[SpecT]):
                 raise NotFoundError(f"{self.kind} {handle.name!r} is not known") from None
             data = b""
         end = ended and len(data) < _CHUNK
-        if not end and b"\n" in data:  # cut at a line, so that no secret is cut in two
-            data = data[: data.rindex(b"\n") + 1]
+        hidden = secret.known(_request(home).get("secrets", {}))
+        data = data if end else secret.uncut(data, hidden)
         position = str(start + len(data))
-        names = _request(home).get("secrets", {})
-        return LogChunk(data=secret.masked(data, names), cursor=position, end=end)
+        return LogChunk(data=secret.without(data, hidden), cursor=position, end=end)
 
     def _tail(self, home: Path) -> str:
         try:
             with (home / "log").open("rb") as log:
                 log.seek(max((home / "log").stat().st_size - self.tail_bytes, 0))
-                data = secret.masked(log.read(), _request(home).get("secrets", {}))
+                hidden = secret.known(_request(home).get("secrets", {}))
+                data = secret.without(log.read(), hidden)
         except FileNotFoundError:
             return ""
         return self.telling(data.decode(errors="replace"))[-_TAIL:]
@@ -198,6 +195,8 @@ class ProcessDriver(Driver[SpecT]):
 
 @dataclass(frozen=True)
 class _Launch:
+    """The words of a command and its whole environment, but for the secrets."""
+
     command: list[str]
     env: dict[str, str]
 
@@ -279,6 +278,13 @@ class Processes(ContainerRun):
     def check(self) -> Iterable[Finding]:
         yield writable(self.config.root, "state of processes")
         yield writable(environment.cache_folder(self.config.cache), "cache of environments")
+
+
+def exit_reason(code: int) -> str:
+    """Say an exit code, and the signal that it stands for if it stands for one."""
+    if code > 128 and code - 128 in signal.valid_signals():
+        return f"exit code {code} ({signal.Signals(code - 128).name})"
+    return f"exit code {code}"
 
 
 def writable(folder: Path, what: str) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from portaflow.errors import DeniedError
 
@@ -25,9 +25,33 @@ def resolve(names: Mapping[str, str]) -> dict[str, str]:
     return {key: os.environ[variable(name)] for key, name in names.items()}
 
 
-def masked(data: bytes, names: Mapping[str, str]) -> bytes:
-    """Return `data` with the values of the secrets that are known here replaced."""
-    for name in names.values():
-        if value := os.environ.get(variable(name)):
-            data = data.replace(value.encode(), b"***")
+def known(names: Mapping[str, str]) -> list[bytes]:
+    """The values of those secrets that are known here."""
+    values = (os.environ.get(variable(name)) for name in names.values())
+    return [os.fsencode(value) for value in values if value]
+
+
+def without(data: bytes, values: Iterable[bytes]) -> bytes:
+    """Return `data` with each value replaced by three stars."""
+    return pattern.sub(b"***", data) if (pattern := _pattern(values)) else data
+
+
+def uncut(data: bytes, values: Sequence[bytes]) -> bytes:
+    """Return `data` without an end that may be the beginning of a value.
+
+    Pieces of a log that are cut like this hold every value whole, so none is given away.
+    """
+    whole = [m.span() for m in pattern.finditer(data)] if (pattern := _pattern(values)) else []
+    longest = max(map(len, values), default=0)
+    for cut in range(max(len(data) - longest + 1, 0), len(data)):
+        if any(value.startswith(data[cut:]) for value in values) and not any(
+            start < cut < end for start, end in whole
+        ):
+            return data[:cut]
     return data
+
+
+def _pattern(values: Iterable[bytes]) -> re.Pattern[bytes] | None:
+    """Any of the values, the longest first, as one may begin another."""
+    words = sorted(filter(None, values), key=len, reverse=True)
+    return re.compile(b"|".join(map(re.escape, words))) if words else None
