@@ -180,7 +180,10 @@ def main() -> None:
     """Call the function that the request on standard input names; its value is the result."""
     text = b""
     while not text.endswith(b"\n"):
-        text += os.read(0, 65536)
+        part = os.read(0, 65536)
+        if not part:  # the engine died while it asked
+            sys.exit(1)
+        text += part
     sys.stdin = Path(os.devnull).open()  # noqa: SIM115  the pipe is not the function's
     threading.Thread(target=_end_with_engine, daemon=True).start()
     code = 0

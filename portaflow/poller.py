@@ -25,6 +25,8 @@ _AGE = 0.05  # how late an end may be noticed, as a part of the thing's age
 _SHORTEST, _LONGEST = 0.001, 5.0  # seconds between two rounds
 _LONGEST_TROUBLE = 60.0  # seconds between two rounds while calls fail
 _GRACE = 15.0  # seconds in which a provider may not yet list what it has started
+_SURE = 1.0  # seconds for which a thing that was there must be missing
+_CLOSING = 5.0  # seconds that the end waits for a call that is under way
 _BROKEN = 3  # rounds after which a plugin that breaks the interface is given up
 
 
@@ -33,6 +35,7 @@ class _Watch:
     handle: Handle
     tell: Tell
     since: float
+    grace: float  # seconds in which the provider may not yet know it
     last: Status | None = None
     missing_since: float = 0.0
 
@@ -57,8 +60,11 @@ class Poller:
         self._closed = False
         self._on_trouble = on_trouble or (lambda error, seconds: None)
 
-    def watch(self, driver: Driver[Any], handle: Handle, tell: Tell) -> None:
-        """Tell every change of status of `handle`, until a final one or `forget`."""
+    def watch(self, driver: Driver[Any], handle: Handle, tell: Tell, age: float = 0.0) -> None:
+        """Tell every change of status of `handle`, until a final one or `forget`.
+
+        `age`: seconds since the thing was started; an old one that is missing is gone.
+        """
         with self._lock:
             group = self._groups.setdefault(id(driver), _Group(driver))
             if group.thread is None:
@@ -68,16 +74,19 @@ class Poller:
                 )
                 group.thread.start()
         with group.changed:
-            group.watches[handle.name] = _Watch(handle, tell, time.monotonic())
+            grace = max(_GRACE - age, _SURE)
+            group.watches[handle.name] = _Watch(handle, tell, time.monotonic(), grace)
             group.changed.notify()
 
-    def hurry(self, driver: Driver[Any], name: str) -> None:
-        """Look at the thing often again: it was asked to stop."""
+    def hurry(self, driver: Driver[Any], name: str) -> bool:
+        """Look at the thing often again: it was asked to stop. False if nobody watches it."""
         if group := self._groups.get(id(driver)):
             with group.changed:
                 if watch := group.watches.get(name):
                     watch.since = time.monotonic()
                     group.changed.notify()
+                    return True
+        return False
 
     def forget(self, driver: Driver[Any], name: str) -> None:
         if group := self._groups.get(id(driver)):
@@ -85,7 +94,7 @@ class Poller:
                 group.watches.pop(name, None)
 
     def close(self) -> None:
-        """End all threads; a call that is under way is waited for."""
+        """End all threads; a call that is under way is waited for, but not for ever."""
         with self._lock:
             self._closed = True
             groups = list(self._groups.values())
@@ -94,7 +103,7 @@ class Poller:
                 group.changed.notify()
         for group in groups:
             if group.thread:
-                group.thread.join()
+                group.thread.join(_CLOSING)
 
     def _rounds(self, group: _Group) -> None:
         while True:
@@ -144,7 +153,7 @@ class Poller:
     def _look(self, group: _Group, watch: _Watch, seen: Status | NotFoundError) -> None:
         if isinstance(seen, NotFoundError):
             watch.missing_since = watch.missing_since or _now()
-            if _now() - watch.missing_since >= (_GRACE if watch.last is None else 1.0):
+            if _now() - watch.missing_since >= (watch.grace if watch.last is None else _SURE):
                 self._end(group, watch, seen)
             return
         watch.missing_since = 0.0

@@ -41,10 +41,11 @@ TRANSITIONS: Mapping[Phase, frozenset[Phase]] = {
     _P.WAITING: frozenset({_P.STARTING, _P.SKIPPED, _P.STOPPED, _P.WAITING}),
     _P.STARTING: frozenset({_P.RUNNING, _P.DONE, _P.WAITING, _P.FAILED, _P.STOPPED}),
     _P.RUNNING: frozenset({_P.STOPPING, _P.COMMITTING, _P.DONE, _P.WAITING, _P.FAILED, _P.STOPPED}),
-    _P.STOPPING: frozenset({_P.COMMITTING, _P.DONE, _P.WAITING, _P.FAILED, _P.STOPPED}),
+    _P.STOPPING: frozenset({_P.COMMITTING, _P.WAITING, _P.FAILED, _P.STOPPED, _P.STOPPING}),
     _P.COMMITTING: frozenset({_P.DONE, _P.WAITING, _P.FAILED, _P.STOPPED}),
-    _P.DONE: frozenset({_P.WAITING}),  # a cluster that was lost, or is needed again
-    _P.FAILED: frozenset({_P.WAITING}),  # these three: on resume
+    # A cluster that was lost, or is needed again; on resume one that is still going down.
+    _P.DONE: frozenset({_P.WAITING, _P.STOPPING}),
+    _P.FAILED: frozenset({_P.WAITING, _P.STOPPING}),  # these three: on resume
     _P.STOPPED: frozenset({_P.WAITING}),
     _P.SKIPPED: frozenset({_P.WAITING}),
 }
@@ -66,6 +67,7 @@ class Event:
     exit_code: int | None = None
     not_before: float = 0.0  # for WAITING: when the next attempt may start
     value: Any = None  # for DONE: what the task returned
+    leaked: bool = False  # for FAILED: given up, but the thing may still be there
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -78,7 +80,7 @@ class Event:
             body["handle"] = self.handle.to_json()
         if self.cause:
             body["cause"] = self.cause.value
-        for key in ("reason", "not_before"):
+        for key in ("reason", "not_before", "leaked"):
             if value := getattr(self, key):
                 body[key] = value
         for key in ("exit_code", "value"):
@@ -110,6 +112,7 @@ class ActionState:
     cause: Cause | None = None
     exit_code: int | None = None
     not_before: float = 0.0
+    leaked: bool = False
     began: float = 0.0  # when this attempt was started
     since: float = 0.0  # when the phase was entered
     first: float = 0.0  # when the first attempt was started
@@ -151,7 +154,7 @@ class RunState:
             raise ValueError(f"{event.action}: {before.value} -> {after.value}")
         mine.phase, mine.attempt, mine.since = after, event.attempt, event.time
         mine.reason, mine.cause, mine.exit_code = event.reason, event.cause, event.exit_code
-        mine.handle = event.handle or mine.handle
+        mine.handle, mine.leaked = event.handle or mine.handle, event.leaked
         match after:
             case Phase.STARTING:
                 mine.tried, mine.began = True, event.time
@@ -159,6 +162,8 @@ class RunState:
             case Phase.WAITING:
                 self._again(mine, event)
                 self._told[event.action] = None
+            case Phase.STOPPING if before is not Phase.RUNNING:  # resumed, as below
+                mine.failures = mine.losses = 0
             case Phase.DONE:
                 mine.value = event.value
         if self.plan.by_id[event.action].kind != "cluster":
@@ -275,7 +280,8 @@ def after_failure(
 def resumption(plan: Plan, state: RunState, now: float) -> list[Event]:
     """The events with which a resumed run begins: what did not end well waits again.
 
-    A cluster that is down, or about to be stopped, is made anew if a task still needs it.
+    A cluster that is down, or about to be, is made anew if a task still needs it. What may
+    still be there is ended first: two attempts are never at work at once.
     """
 
     def again(id: str) -> Event:
@@ -283,23 +289,28 @@ def resumption(plan: Plan, state: RunState, now: float) -> list[Event]:
         attempt = mine.attempt + 1 if mine.tried else mine.attempt
         return Event(action=id, phase=Phase.WAITING, time=now, attempt=attempt, reason="resumed")
 
+    def end_first(id: str) -> Event:
+        return Event(
+            action=id, phase=Phase.STOPPING, time=now, attempt=state[id].attempt,
+            reason="had to end before the run could go on", cause=Cause.INFRA,
+        )  # fmt: skip
+
     unfinished = {
         a.id for a in plan.actions if a.kind != "cluster" and state[a.id].phase is not Phase.DONE
     }
-    ended_badly = {id for id in unfinished if state[id].phase in ENDED}
     events = []
     for action in plan.actions:
-        if action.kind != "cluster":
-            if action.id in ended_badly:
+        mine = state[action.id]
+        if action.verb != "stop":
+            if mine.leaked or (mine.phase is Phase.STOPPING and mine.cause is None):
+                events.append(end_first(action.id))
+            elif mine.phase in ENDED - {Phase.DONE}:
                 events.append(again(action.id))
-        elif action.verb != "stop":
-            if state[action.id].phase in ENDED - {Phase.DONE}:
-                events.append(again(action.id))
-        elif action.needs & unfinished and state[action.id].phase is not Phase.WAITING:
-            if state[action.id].phase in ENDED:  # it is down: both begin anew
-                if state[action.undoes].phase is Phase.DONE:
-                    events.append(again(action.undoes))
-                events.append(again(action.id))
-        elif state[action.id].phase is Phase.FAILED:
+        elif action.needs & unfinished and mine.phase is not Phase.WAITING:
+            if state[action.undoes].phase is Phase.DONE:
+                down = mine.phase is Phase.DONE
+                events.append(again(action.undoes) if down else end_first(action.undoes))
+            events.append(again(action.id))
+        elif mine.phase is Phase.FAILED:
             events.append(again(action.id))
     return events
