@@ -54,6 +54,12 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         self.globals.clear()
         self.filters = {name: _bounded(self.filters[name]) for name in _FILTERS}
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """What is in a mapping comes before its methods: an output may be called "items"."""
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "%" and isinstance(left, str):
             raise SecurityError("'%' does not format text here; use the filter `format`")
