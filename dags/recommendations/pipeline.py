@@ -21,7 +21,6 @@ pipeline = Pipeline(
             name="spark",
             workers=2,
             size=Size(cpu=2, memory="8Gi"),
-            conf={"spark.sql.shuffle.partitions": "4"},
             ttl="4h",
         ),
     ),

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
-from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from value import write_value
 
@@ -40,10 +40,14 @@ def parse(lines: DataFrame) -> DataFrame:
     )
 
 
-def scaled(events: DataFrame, scale: int) -> DataFrame:
-    """Each user `scale` times. Copy 0 rates as the original, others now and then by one off.
+def in_range() -> Column:
+    return F.col("rating").between(_LOWEST, _HIGHEST)
 
-    What changes follows from a hash of user, item and copy: any run on any cluster derives
+
+def scaled(events: DataFrame, scale: int) -> DataFrame:
+    """Each user `scale` times. Copy 0 rates as the original, others now and then one off.
+
+    What differs follows from a hash of user, item and copy: any run on any cluster derives
     the same events.
     """
     if scale == 1:
@@ -55,15 +59,8 @@ def scaled(events: DataFrame, scale: int) -> DataFrame:
     dice = F.pmod(F.xxhash64("user", "item", "copy"), F.lit(5))
     off = F.when(F.col("copy") == 0, 0).when(dice == 0, -1).when(dice == 1, 1).otherwise(0)
     within = F.least(F.greatest(F.col("rating") + off, F.lit(_LOWEST)), F.lit(_HIGHEST))
-    return copies.select(
-        (F.col("user") * scale + F.col("copy")).alias("user"),
-        "item",
-        F.when(in_range(), within).otherwise(F.col("rating")).alias("rating"),
-    )
-
-
-def in_range() -> Column:
-    return F.col("rating").between(_LOWEST, _HIGHEST)
+    user = F.col("user") * scale + F.col("copy")
+    return copies.select(user.alias("user"), "item", within.alias("rating"))
 
 
 def merged(events: DataFrame) -> DataFrame:
@@ -84,34 +81,37 @@ def aggregated(ratings: DataFrame, key: str) -> DataFrame:
 def build(
     spark: SparkSession, events: str, scale: int, ratings: str, users: str, items: str
 ) -> Mapping[str, int]:
-    """Write the three tables and return what was read, dropped and written.
+    """Write the three tables and return how much was read, dropped and written.
 
-    Everything is counted while it passes, so that nothing is computed twice. Raises
-    NoEventsError when no event is left.
+    Raises NoEventsError, before anything is written, when no event is left.
     """
-    read, kept, wrote = Observation(), Observation(), Observation()
-    parsed = parse(spark.read.text(events)).observe(
-        read, F.count("*").alias("lines"), F.count_if(F.col("user").isNull()).alias("bad")
+    parsed = parse(spark.read.text(events))
+    counts: dict[str, int] = (
+        parsed.agg(
+            F.count("*").alias("lines"),
+            F.count_if(F.col("user").isNull()).alias("bad"),
+            F.count_if(~in_range()).alias("out_of_range"),
+        )
+        .collect()[0]
+        .asDict()
     )
-    derived = scaled(parsed.where(F.col("user").isNotNull()), scale).observe(
-        kept, F.count("*").alias("events"), F.count_if(~in_range()).alias("out_of_range")
-    )
-    table = merged(derived.where(in_range())).observe(wrote, F.count("*").alias("ratings"))
-    table.write.mode("overwrite").parquet(ratings)
-    counts = {**read.get, **kept.get, **wrote.get}
-    counts["duplicates"] = counts["events"] - counts["out_of_range"] - counts["ratings"]
-    if not counts["ratings"]:
+    if counts["lines"] == counts["bad"] + counts["out_of_range"]:
         raise NoEventsError(
             f"no event is left of {events}: {counts['lines']} lines, {counts['bad']} of them bad, "
             f"{counts['out_of_range']} ratings outside {_LOWEST:g} to {_HIGHEST:g}"
         )
-    for name, uri in (("user", users), ("item", items)):
-        seen = Observation()
-        table = aggregated(spark.read.parquet(ratings), name)
-        table = table.observe(seen, F.count("*").alias(f"{name}s"))
-        table.write.mode("overwrite").parquet(uri)
-        counts |= seen.get
-    return counts
+    merged(scaled(parsed.where(in_range()), scale)).write.mode("overwrite").parquet(ratings)
+    table = spark.read.parquet(ratings)
+    aggregated(table, "user").write.mode("overwrite").parquet(users)
+    aggregated(table, "item").write.mode("overwrite").parquet(items)
+    total = table.agg(F.sum("events").alias("events"), F.count("*").alias("ratings"))
+    counts |= total.collect()[0].asDict()
+    return {
+        **counts,
+        "duplicates": counts["events"] - counts["ratings"],
+        "users": spark.read.parquet(users).count(),
+        "items": spark.read.parquet(items).count(),
+    }
 
 
 def positive(text: str) -> int:

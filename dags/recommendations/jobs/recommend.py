@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyspark.sql import DataFrame, Observation, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from value import write_value
 
@@ -72,13 +72,13 @@ def build(
 ) -> Mapping[str, Any]:
     """Write the recommendations; return how many there are, for how many users, and a few."""
     read = spark.read.parquet
-    wrote = Observation()
-    ranked(read(ratings), read(items), read(user_factors), read(item_factors), top_n).observe(
-        wrote,
-        F.count_if(F.col("rank") == 1).alias("users"),
-        F.count("*").alias("recommendations"),
-    ).write.mode("overwrite").parquet(recommendations)
-    return {**wrote.get, "examples": examples(read(recommendations), read(users))}
+    table = ranked(read(ratings), read(items), read(user_factors), read(item_factors), top_n)
+    table.write.mode("overwrite").parquet(recommendations)
+    wrote = read(recommendations)
+    counts = wrote.agg(
+        F.count_if(F.col("rank") == 1).alias("users"), F.count("*").alias("recommendations")
+    )
+    return {**counts.collect()[0].asDict(), "examples": examples(wrote, read(users))}
 
 
 def positive(text: str) -> int:
