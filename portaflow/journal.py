@@ -58,12 +58,7 @@ class Journal:
         for number, path in enumerate(paths, 1):
             if Path(path).stem != f"{number:0{_WIDTH}d}":
                 raise RunError(f"{path}: record {number} of the journal is missing")
-            record = _record(path, blobs[path])
-            self.header = record.get("header") or self.header
-            try:
-                events += [Event.from_json(e) for e in record["events"]]
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise _damaged(path, error) from error
+            events += self._events(path, blobs[path])
         self._next = len(paths) + 1
         return events
 
@@ -74,12 +69,19 @@ class Journal:
             path = f"{self.home}/_journal/{self._next:0{_WIDTH}d}.json"
             try:
                 with store_errors(path):
-                    record = json.loads(self.fs.cat_file(path))
+                    data = self.fs.cat_file(path)
             except NotFoundError:
                 return events
-            self.header = record.get("header") or self.header
-            events += [Event.from_json(e) for e in record["events"]]
+            events += self._events(path, data)
             self._next += 1
+
+    def _events(self, path: str, data: bytes) -> list[Event]:
+        record = _record(path, data)
+        self.header = record.get("header") or self.header
+        try:
+            return [Event.from_json(e) for e in record["events"]]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise _damaged(path, error) from error
 
     def lease(self) -> Mapping[str, Any] | None:
         """The last sign of life of an engine, or None."""

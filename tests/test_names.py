@@ -1,0 +1,65 @@
+"""Names are identity: legal everywhere, the same on every machine, one for each thing."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portaflow.names import key_part, owner_label, resource_name
+
+anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
+words = st.one_of(anything, st.sampled_from(["a", "a-b", "a b", "A", "ä", "-", "", "x" * 200]))
+attempts = st.integers(1, 10_000)
+parts = st.tuples(words, words, st.sampled_from(["job", "cluster", "container"]), words, attempts)
+
+
+@given(parts)
+def test_a_resource_name_is_legal_in_every_cloud(thing: tuple[str, str, str, str, int]) -> None:
+    name = resource_name(*thing)
+    assert re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name)
+    assert len(name) <= 40
+
+
+@given(parts, parts)
+def test_names_are_equal_only_for_equal_things(
+    one: tuple[str, str, str, str, int], other: tuple[str, str, str, str, int]
+) -> None:
+    assert (resource_name(*one) == resource_name(*other)) == (one == other)
+
+
+def test_a_name_is_the_same_on_every_machine_and_says_what_it_is_for() -> None:
+    name = resource_name("recommendations", "2026-01-02", "job", "features", 3)
+    assert name == "pf-recommenda-features-642b0be5654a-3"
+
+
+@given(words, words)
+def test_an_owner_is_label_safe(pipeline: str, run: str) -> None:
+    owner = owner_label(pipeline, run)
+    assert re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", owner)
+    assert len(owner) <= 40
+
+
+@given(words)
+def test_a_key_part_is_one_part_and_hides_nothing(name: str) -> None:
+    part = key_part(name)
+    assert re.fullmatch(r"[A-Za-z0-9=-][A-Za-z0-9._=-]{0,79}", part)
+    assert part not in (".", "..")
+
+
+@given(words)
+def test_a_plain_name_stays_readable(name: str) -> None:
+    if re.fullmatch(r"[a-z]{1,20}", name):
+        assert key_part(name) == name
+
+
+@given(words, words)
+def test_other_names_give_other_keys(one: str, other: str) -> None:
+    assert (key_part(one) == key_part(other)) == (one == other)
+
+
+@given(words)
+def test_no_name_takes_the_key_that_another_was_changed_to(name: str) -> None:
+    part = key_part(name)
+    assert part == name or key_part(part) != part
