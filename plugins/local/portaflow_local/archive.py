@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -145,6 +146,7 @@ def main() -> None:
         sys.exit(1)
     Path("../building").unlink(missing_ok=True)
     if command:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and exec keeps that
         os.execv(command[0], command)  # noqa: S606  it is what the job runs
 
 

@@ -9,6 +9,7 @@ _TRACEBACK = "Traceback (most recent call last):"
 _LOGGED = re.compile(r"[\d/-]{8,10}[ T][\d:.,]{8,}\S* (TRACE|DEBUG|INFO|WARN) ")
 _ANY_LOGGED = re.compile(r"[\d/-]{8,10}[ T][\d:.,]{8,}\S* [A-Z]+ ")
 _FRAME = re.compile(r"\s+at |\s+\.\.\. \d+ more")
+_CLEANING_UP = "Exception ignored"  # told after why it ended, and not why
 _MOST = 5  # lines
 
 
@@ -25,8 +26,7 @@ def _python(lines: list[str]) -> list[str]:
     starts = [
         n
         for n, line in enumerate(lines)
-        # what an interpreter could not clean up is told after, and is not, why it ended
-        if line.endswith(_TRACEBACK) and not (n and lines[n - 1].startswith("Exception ignored"))
+        if line.endswith(_TRACEBACK) and not (n and lines[n - 1].startswith(_CLEANING_UP))
     ]
     if not starts:
         return []
@@ -38,6 +38,8 @@ def _python(lines: list[str]) -> list[str]:
 def _until_frames(lines: Iterable[str]) -> Iterable[str]:
     for line in lines:
         if not line.strip() or _FRAME.match(line) or _ANY_LOGGED.match(line):
+            return
+        if line.startswith(_CLEANING_UP):
             return
         yield line
 
