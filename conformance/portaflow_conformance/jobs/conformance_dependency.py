@@ -1,0 +1,3 @@
+"""Shipped with a job as one of its py_files."""
+
+WORD = "shipped"
