@@ -200,7 +200,8 @@ class JobDriver(ProcessDriver[JobSpec]):
             (home / "building").touch()
         env = {**archive.environment(spark.home), **request["env"]}
         submit = _submit(request, _request(cluster), home, spark, self._cache)
-        leash = [sys.executable, "-I", str(_LEASH), str(home), str(cluster)]
+        grace = str(request["grace"])
+        leash = [sys.executable, "-I", str(_LEASH), str(home), grace, str(cluster)]
         command = [*leash, *first, str(spark.java.path), *archive.options(folder), *submit]
         return super().launch({"command": command, "env": env}, home, parent)
 

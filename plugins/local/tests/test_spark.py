@@ -75,20 +75,21 @@ def group(driver: ProcessDriver[Any], handle: Handle) -> int:
     return int((driver.folder / handle.name / "pid").read_text())
 
 
-def members(pgid: int) -> list[psutil.Process]:
+def members(pid: int) -> list[psutil.Process]:
+    """What is alive in the session of a shim, also in a group of its own."""
     found = []
     for process in psutil.process_iter():
         try:
-            if os.getpgid(process.pid) == pgid and process.status() != psutil.STATUS_ZOMBIE:
+            if os.getsid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (ProcessLookupError, psutil.NoSuchProcess):
             continue
     return found
 
 
-def empties(pgid: int) -> None:
+def empties(pid: int) -> None:
     deadline = time.monotonic() + 20
-    while left := members(pgid):
+    while left := members(pid):
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
 
@@ -190,8 +191,7 @@ class Shells(JobDriver):
     def launch(self, request: Request, home: Path, parent: Handle | None) -> Any:
         launch = super().launch(request, home, parent)
         (home / "building").unlink(missing_ok=True)
-        python, isolated, leash, own, cluster = launch.command[:5]
-        launch.command[:] = [python, isolated, leash, own, cluster, "/bin/sh", "-c", self.script]
+        launch.command[6:] = ["/bin/sh", "-c", self.script]
         return launch
 
 

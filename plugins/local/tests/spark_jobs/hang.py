@@ -1,4 +1,4 @@
-"""Hangs on an executor, with a child of its own that ignores SIGTERM."""
+"""Hangs on an executor, with a child of its own that ignores signals."""
 
 import pathlib
 import subprocess
@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 
 def hang(path):
-    subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+    subprocess.Popen(["sh", "-c", "trap '' HUP TERM; while :; do sleep 1; done"])
     pathlib.Path(path).touch()
     time.sleep(600)
 
