@@ -1,4 +1,4 @@
-"""How things look as text: colours, durations, sizes, values of any shape."""
+"""What fits a terminal: its width, its colours, values of any shape in a few lines."""
 
 from __future__ import annotations
 
@@ -23,29 +23,6 @@ def printable(text: str) -> str:
 def width() -> int:
     """Columns of the terminal; 100 where there is none."""
     return max(shutil.get_terminal_size((100, 24)).columns, 40)
-
-
-def duration(seconds: float) -> str:
-    """As a person says it: 0.31 s, 8.2 s, 75 s, 12 min 5 s, 3 h 2 min."""
-    if seconds < 1:
-        return f"{max(seconds, 0):.2f} s"
-    if seconds < 20:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 120:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def size(count: float) -> str:
-    """Bytes, as in 12 B, 3.4 kB, 1.2 GB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def cut(text: str, room: int) -> str:
