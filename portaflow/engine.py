@@ -286,7 +286,8 @@ class Engine:
 
     def _alive(self, action: Action) -> bool:
         mine = self.state[action.id]
-        return mine.phase in BUSY or mine.leaked or self._up(action)
+        at_work = mine.phase in BUSY - {Phase.COMMITTING}
+        return at_work or mine.leaked or self._up(action)
 
     def _up(self, action: Action) -> bool:
         cluster = action.kind == "cluster" and action.verb != "stop"

@@ -23,6 +23,9 @@ from .plan import Action, Plan
 LOSSES = 3
 """How often one action is tried again because its machine, not its code, failed."""
 
+LOSS_DELAY = 1.0
+"""Seconds until it is, the first time; twice as long each time."""
+
 
 class Phase(enum.Enum):
     WAITING = "waiting"
@@ -270,7 +273,7 @@ def after_failure(
             action=action.id, phase=Phase.FAILED, time=now, attempt=mine.attempt,
             reason=reason, cause=cause, exit_code=code,
         )  # fmt: skip
-    delay = (action.retry_delay if cause is Cause.USER else 1.0) * 2**spent
+    delay = (action.retry_delay if cause is Cause.USER else LOSS_DELAY) * 2**spent
     return Event(
         action=action.id, phase=Phase.WAITING, time=now, attempt=mine.attempt + 1,
         reason=reason, cause=cause, exit_code=code, not_before=now + min(delay, 3600.0),
