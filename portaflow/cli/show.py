@@ -228,7 +228,7 @@ def report(session: Session, run: str, output: Path | None) -> None:
 @click.argument("run_b", shell_complete=complete.runs)
 @click.option("--target-b", metavar="NAME", default="", help="Where RUN_B is, if elsewhere.")
 @click.option(
-    "--tolerance", type=click.FloatRange(0.0, 1.0), default=0.0, metavar="X",
+    "--tolerance", type=click.FloatRange(0.0, 1.0, max_open=True), default=0.0, metavar="X",
     help="Relative difference up to which two floats count as equal, as 1e-9 [default: 0].",
 )  # fmt: skip
 @as_json
