@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -83,8 +84,18 @@ def connect(at: str) -> Any:
             "the Docker SDK is not installed; pip install 'portaflow-local[docker]'"
         ) from error
     with told(at):
+        _knock(at)
         options: dict[str, Any] = {**kwargs_from_env(), "base_url": at}
         return docker.APIClient(version="auto", timeout=_TIMEOUT, **options)
+
+
+def _knock(at: str) -> None:
+    """Find out whether somebody listens at a socket: the SDK leaves a mess when nobody does."""
+    scheme, _, path = at.partition("://")
+    if scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(_TIMEOUT)
+            door.connect(path)
 
 
 @contextmanager
@@ -124,6 +135,10 @@ def _has(error: BaseException | None, kind: type[BaseException]) -> bool:
 
 _WORDS: tuple[tuple[str, type[BackendError]], ...] = (
     ("already in use", ConflictError),
+    ("attempted to invoke a command that was not found", RejectedError),
+    ("executable file not found", RejectedError),
+    ("oci permission denied", RejectedError),
+    ("permission denied: unknown", RejectedError),
     ("denied: ", DeniedError),
     ("unauthorized", DeniedError),
     ("authentication required", DeniedError),
@@ -133,10 +148,6 @@ _WORDS: tuple[tuple[str, type[BackendError]], ...] = (
     ("name unknown", NotFoundError),
     ("not found: ", NotFoundError),
     ("invalid reference", RejectedError),
-    ("attempted to invoke a command that was not found", RejectedError),
-    ("executable file not found", RejectedError),
-    ("oci permission denied", RejectedError),
-    ("permission denied: unknown", RejectedError),
     ("no such file or directory", RejectedError),
 )
 """What texts mean: Podman answers 500 for nearly all, Docker for what a registry said."""

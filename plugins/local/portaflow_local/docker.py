@@ -95,8 +95,12 @@ class DockerDriver(Driver[ContainerSpec]):
                 weakref.finalize(self, self._client.close)
             return self._client
 
+    @property
+    def _watch(self) -> Path:
+        return daemon.folder(self._cache, self._at)
+
     def _wake(self) -> None:
-        sentinel.wake(self._at, daemon.folder(self._cache, self._at))
+        sentinel.wake(self._at, self._watch)
 
     # -- requests
 
@@ -167,13 +171,12 @@ class DockerDriver(Driver[ContainerSpec]):
 
     def _prepared(self, request: Request) -> Request:
         """The request for the process that gets the image; it holds the container's own."""
-        folder = str(daemon.folder(self._cache, self._at))
         python = str(environment.here() / "python")
         spec = ContainerSpec(
             owner=request["owner"],
             ttl=request["ttl"],
             grace=request["grace"],
-            command=(python, "-m", "portaflow_local.images", self._at, folder),
+            command=(python, "-m", "portaflow_local.images", self._at, str(self._watch)),
             secrets=request["secrets"],
         )
         return {**self._preparation.request(request["name"], spec), "docker": request}
@@ -217,6 +220,7 @@ class DockerDriver(Driver[ContainerSpec]):
             if found is None:
                 return _unknown(handle.name)
             self._ended[row["Id"]] = self._verdict(handle.name, found)
+            sentinel.ring(self._watch)  # it may have been the last
         return self._ended[row["Id"]]
 
     def _unlisted(self, handle: Handle) -> Status | NotFoundError:

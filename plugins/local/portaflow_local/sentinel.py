@@ -16,13 +16,14 @@ import os
 import select
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 _LINGER = 3.0  # seconds without work before it ends; longer than from one wake to the next
 _TAKEOVER = 2.0  # seconds in which one that is about to end lets go of the lock
-_LONGEST = 30.0  # seconds between two looks
+_LONGEST = 5.0  # seconds between two looks: what ends by itself is nobody's to tell
 _GIVE_UP = 86400.0  # seconds without an answer from the daemon
 _UNSTARTED = 3600.0  # seconds after which a container that was made is not started any more
 _KEPT = 86400.0  # seconds that an ended container is kept beyond its time-to-live
@@ -30,17 +31,23 @@ _KEPT = 86400.0  # seconds that an ended container is kept beyond its time-to-li
 
 def wake(url: str, folder: Path) -> None:
     """Let the sentinel look again, or start one: something was started or marked."""
+    if not ring(folder):
+        _spawn(url, folder)
+
+
+def ring(folder: Path) -> bool:
+    """Let the sentinel look again; whether there is one."""
     try:
         bell = os.open(folder / "bell", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # nobody listens
-        _spawn(url, folder)
-        return
+        return False
     try:
         os.write(bell, b"!")
     except OSError:  # it is full, or was let go just now: the last look comes after that
-        pass
+        return True
     finally:
         os.close(bell)
+    return True
 
 
 def _spawn(url: str, folder: Path) -> None:
@@ -76,6 +83,7 @@ def main() -> None:
             answered = time.time()
         except Exception:  # whatever it is, giving up would let containers run for ever
             api, next_look = None, time.time() + 2
+            (folder / "trouble").write_text(traceback.format_exc())
         if next_look is None and time.time() - heard >= _LINGER:
             os.close(bell)  # from here on, who wakes finds nobody and starts another
             if api and sweep(api) is None:
