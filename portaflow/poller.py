@@ -48,6 +48,7 @@ class _Group:
     thread: threading.Thread | None = None
     cost: float = 0.0  # seconds of the last call
     troubles: int = 0  # calls that failed in a row
+    faults: int = 0  # those of them that the plugin itself is to blame for
 
 
 class Poller:
@@ -132,20 +133,21 @@ class Poller:
             answer = group.driver.poll([w.handle for w in watches])
             seen = [(w, _status(answer, w.handle.name)) for w in watches]
         except BackendError as error:
-            group.troubles += 1
+            group.troubles, group.faults = group.troubles + 1, 0
             self._on_trouble(error, self._interval(group))
             return
-        except Exception as error:  # a plugin's code: its fault must not hang the run
-            group.troubles += 1
-            self._on_trouble(error, self._interval(group))
-            if group.troubles >= _BROKEN:
-                wrapped = PluginError(
-                    f"{type(group.driver).__name__}.poll: {type(error).__name__}: {error}"
-                )
-                wrapped.__cause__ = error
+        except (Exception, SystemExit) as error:  # a plugin's: its fault must not hang the run
+            group.troubles, group.faults = group.troubles + 1, group.faults + 1
+            fault = PluginError(
+                f"{type(group.driver).__name__}.poll: {type(error).__name__}: {error}"
+            )
+            fault.__cause__ = error
+            self._on_trouble(fault, self._interval(group))
+            if group.faults >= _BROKEN:
                 for watch in watches:
-                    self._end(group, watch, wrapped)
+                    self._end(group, watch, fault)
             return
+        group.faults = 0
         group.troubles, group.cost = 0, _now() - began
         for watch, status in seen:
             self._look(group, watch, status)
