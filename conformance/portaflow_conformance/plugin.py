@@ -329,14 +329,23 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     say(f"{'planned':9} {len(report.planned)} not in this level; they count as nothing")
     for problem in report.problems:
         say(f"known failures: {problem}", red=True)
-    for result in report.results:
-        if result.outcome in ("not run", "flaky", "known"):
-            say(f"{result.outcome}: {result.id}: {result.message}", yellow=True)
+    for (outcome, message), ids in _unclear(report.results).items():
+        rest = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+        say(f"{outcome}: {', '.join(ids[:3])}{rest}: {message}", yellow=True)
     if suite.folder:
         say(f"reports in {suite.folder}")
     say("")
     good = report.verdict == "conformant"
     say(f"{report.target}: {report.verdict}", bold=True, green=good, red=not good)
+
+
+def _unclear(results: Iterable[Result]) -> dict[tuple[str, str], list[str]]:
+    """What neither passed nor failed, by why."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        if result.outcome in ("not run", "flaky", "known"):
+            found.setdefault((result.outcome, result.message), []).append(result.id)
+    return found
 
 
 def _columns(rows: Iterable[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:

@@ -230,6 +230,10 @@ class Subject:
             f"{kind} {handle.name} is not {wanted} after {time.monotonic() - began:.0f} s: {last!r}"
         )
 
+    def soon(self, kind: Kind, at_most: float = 60.0) -> float:
+        """Seconds in which something has happened that needs no start of its own."""
+        return min(at_most, self.options.patience[kind])
+
     def log(self, kind: Kind, handle: Handle) -> bytes:
         """The whole log of a thing that has ended."""
         return b"".join(c.data for c in self.chunks(kind, handle))
@@ -328,4 +332,4 @@ class Subject:
         for kind, handle in things:
             with suppress(PortaflowError, AssertionError):
                 if not isinstance(self.status(kind, handle), NotFoundError):
-                    self.wait(kind, handle, timeout=min(60.0, self.options.patience[kind]))
+                    self.wait(kind, handle, timeout=self.soon(kind))

@@ -10,13 +10,12 @@ from pathlib import Path
 from ..subject import Subject, expect
 
 _PROC = Path("/proc")
-_PATIENCE = 30.0  # seconds in which what was stopped may be gone
 
 
 def leak_audit_zero(subject: Subject) -> None:
     """Neither the backends list anything of ours, nor has this machine a process of ours."""
     subject.close()
-    deadline = time.monotonic() + min(_PATIENCE, *subject.options.patience.values())
+    deadline = time.monotonic() + subject.soon("container")
     while (left := [*_listed(subject), *_processes(subject)]) and time.monotonic() < deadline:
         time.sleep(0.2)
     expect(not left, f"left behind: {', '.join(left[:10])}")

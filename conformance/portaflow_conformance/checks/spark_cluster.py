@@ -77,7 +77,7 @@ def failed_create_leaves_nothing(subject: Subject) -> None:
         found = driver.find(name)
         if found is not None:
             subject.watch("cluster", found)
-            subject.wait("cluster", found, timeout=60)
+            subject.wait("cluster", found, timeout=subject.soon("cluster"))
     else:
         seen = subject.wait("cluster", handle, State.RUNNING, State.FAILED, State.STOPPED)
         if seen.state is State.RUNNING:
@@ -115,7 +115,7 @@ def server_side_ttl_set(subject: Subject) -> None:
         return
     ttl = subject.options.shortest_ttl
     handle = subject.start("cluster", cluster_spec(subject, ttl=ttl))
-    seen = subject.wait("cluster", handle, timeout=ttl + 60)
+    seen = subject.wait("cluster", handle, timeout=ttl + subject.soon("cluster"))
     expect(seen.state is State.STOPPED, f"a cluster whose time is over is told as {seen}")
 
 

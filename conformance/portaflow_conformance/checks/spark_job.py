@@ -105,7 +105,7 @@ def job_timeout_cancels(subject: Subject) -> None:
     """The provider ends a job that outlives its time, though nobody asks it to."""
     ttl = subject.options.shortest_ttl
     handle = job(subject, "act.py", "stay", "300", ttl=ttl)
-    seen = subject.wait("job", handle, timeout=ttl + 90)
+    seen = subject.wait("job", handle, timeout=ttl + subject.soon("job"))
     expect(
         seen.state in (State.STOPPED, State.FAILED), f"a job whose time is over is told as {seen}"
     )

@@ -115,8 +115,8 @@ def _reads(fs: Any, prefix: str, names: list[str]) -> None:
     for name in names:
         try:
             seen = fs.cat_file(f"{prefix}/{name}")
-        except FileNotFoundError:
-            raise AssertionError(f"{name!r} was written and is not there") from None
+        except OSError as error:
+            raise AssertionError(f"{name!r} was written and is not there: {error}") from error
         expect(seen == name.encode(), f"{name!r} was written with its name, and reads {seen!r}")
 
 
