@@ -30,6 +30,7 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
     def __init__(self, root: str, **options: Any) -> None:
         super().__init__(auto_mkdir=True, **options)
         self.root = os.path.realpath(root)
+        self._roots = tuple(r.rstrip(os.sep) + os.sep for r in (root, self.root))
         self._drafts = os.path.join(self.root, _DRAFTS)
 
     def _key(self, path: str) -> str:
@@ -46,6 +47,14 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
             and not folder.startswith(self._drafts + os.sep)
             and os.path.basename(path) not in (".", "..", _DRAFTS)
         )
+
+    def _new(self, path: str) -> str:
+        """The key to write. What the system would take for another key is refused."""
+        key = self._key(path)
+        below = next((key[len(r) :] for r in self._roots if key.startswith(r)), "other")
+        if path.endswith("/") or not {"", ".", ".."}.isdisjoint(below.split("/")):
+            raise ValueError(f"{path}: a folder has no key with an empty part, . or ..")
+        return key
 
     def _draft(self) -> str:
         return os.path.join(self._drafts, uuid4().hex)
@@ -69,7 +78,7 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
         raise FileNotFoundError(path)
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
-        key, draft = self._key(path), self._draft()
+        key, draft = self._new(path), self._draft()
         try:
             self._write(draft, value)
             self._publish(draft, key, create=mode == "create")
@@ -91,7 +100,7 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
             return io.FileIO(draft, "xb")
 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
-        source, key, draft = self._strip_protocol(path1), self._key(path2), self._draft()
+        source, key, draft = self._strip_protocol(path1), self._new(path2), self._draft()
         if os.path.isdir(source):
             return  # a folder is nothing by itself
         try:
@@ -135,7 +144,7 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
             return super()._open(path, mode=mode, block_size=block_size, **kwargs)
         if "a" in mode or "+" in mode:
             raise ValueError(f"{path}: an object is written whole; mode {mode!r} is not possible")
-        return _Upload(self, self._draft(), self._key(path), create="x" in mode)
+        return _Upload(self, self._draft(), self._new(path), create="x" in mode)
 
     def rm_file(self, path: str) -> None:
         """Remove a key, silent when it is not there, and the folders that it leaves empty."""
