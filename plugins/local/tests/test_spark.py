@@ -64,10 +64,12 @@ def appears(path: Path) -> None:
 
 
 def log(driver: Driver[Any], handle: Handle) -> str:
-    data, cursor, end = b"", "", False
-    while not end:
-        chunk = driver.logs(handle, cursor)
-        data, cursor, end = data + chunk.data, chunk.cursor, chunk.end
+    """All that is in the log by now."""
+    data = b""
+    chunk = driver.logs(handle)
+    while chunk.data:
+        data += chunk.data
+        chunk = driver.logs(handle, chunk.cursor)
     return data.decode()
 
 
