@@ -1,23 +1,23 @@
 """Calls of the user's Python functions: a driver of the engine's own.
 
 Each call is a process of its own that ends with its engine: it watches the pipe that the
-engine holds, which the kernel closes when the engine dies. `python -m portaflow.call` is
-the other side.
+engine holds, which the kernel closes when the engine dies. called.py is the other side.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +26,17 @@ from .data import store_errors
 from .errors import ConflictError, NotFoundError, PortaflowError, UnavailableError
 from .plan import CallSpec, call_request
 
-_CHUNK = 2**20
+_CHUNK = 2**20  # bytes of log returned at once
+_TAIL = 2000  # bytes of log told with a failure
+_CALLED = str(Path(__file__).with_name("called.py"))
+
+
+@dataclass
+class _Call:
+    child: subprocess.Popen[bytes]
+    log: IO[bytes]
+    grace: float
+    kill_at: float | None = None  # once it was asked to end
 
 
 class CallDriver(Driver[CallSpec]):
@@ -34,9 +44,8 @@ class CallDriver(Driver[CallSpec]):
 
     def __init__(self, fs: Any, home: str, folder: Path) -> None:
         self._fs, self._home, self._folder = fs, home, folder
-        self._calls: dict[str, tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
+        self._calls: dict[str, _Call] = {}
         self._ended: dict[str, Status] = {}
-        self._asked: set[str] = set()
         self._lock = threading.Lock()
 
     def request(self, name: str, spec: CallSpec, parent: str = "") -> Request:
@@ -56,7 +65,7 @@ class CallDriver(Driver[CallSpec]):
             log = tempfile.TemporaryFile()  # noqa: SIM115  read and closed when the call ends
             try:
                 child = subprocess.Popen(
-                    [sys.executable, "-m", "portaflow.call"],
+                    [sys.executable, "-P", "-u", _CALLED],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -66,7 +75,7 @@ class CallDriver(Driver[CallSpec]):
                 )
             except OSError as error:
                 raise UnavailableError(f"call {name!r} cannot be started: {error}") from error
-            self._calls[name] = child, log
+            self._calls[name] = _Call(child, log, request["grace"])
         if child.stdin:
             child.stdin.write(json.dumps(dict(request)).encode() + b"\n")
             child.stdin.flush()
@@ -80,43 +89,38 @@ class CallDriver(Driver[CallSpec]):
             return self._ended[name]
         if name not in self._calls:
             return NotFoundError(f"call {name!r} is not of this engine")
-        child, log = self._calls[name]
-        code = child.poll()
+        call = self._calls[name]
+        code = call.child.poll()
         if code is None:
+            if call.kill_at is not None and time.monotonic() >= call.kill_at:
+                _kill_group(call.child.pid)
             return Status(state=State.RUNNING)
-        if child.stdin:
-            child.stdin.close()
-        _kill_group(child.pid)  # what the function left behind
-        log.seek(0)
-        text = log.read()
-        log.close()
-        path = f"{self._home}/_calls/{name}.log"
-        try:
-            with store_errors(path):
-                self._fs.pipe_file(path, text)
-        except PortaflowError as error:  # a lost log is not a failed call
-            text += f"\n(log not kept: {error})".encode()
-        self._ended[name] = self._verdict(name, code, text)
+        if call.child.stdin:
+            call.child.stdin.close()
+        _kill_group(call.child.pid)  # what the function left behind
+        tail = _tail(call.log) + self._keep(name, call.log)
+        self._ended[name] = _verdict(call.kill_at is not None, code, tail)
         del self._calls[name]
+        call.log.close()
         return self._ended[name]
 
-    def _verdict(self, name: str, code: int, text: bytes) -> Status:
-        tail = "\n".join(text.decode(errors="replace").strip().splitlines()[-5:])[-2000:]
-        if name in self._asked:
-            return Status(state=State.STOPPED, reason=tail)
-        if code == 0:
-            return Status(state=State.SUCCEEDED, exit_code=0)
-        code = 128 - code if code < 0 else code
-        return Status(
-            state=State.FAILED, reason=f"exit code {code}\n{tail}", exit_code=code, cause=Cause.USER
-        )
+    def _keep(self, name: str, log: IO[bytes]) -> str:
+        """Copy the log into the store; return what went wrong: that is no failed call."""
+        path = f"{self._home}/_calls/{name}.log"
+        log.seek(0)
+        try:
+            with store_errors(path), self._fs.open(path, "wb") as kept:
+                shutil.copyfileobj(log, kept)
+        except PortaflowError as error:
+            return f"\n(its log was not kept: {error})"
+        return ""
 
     def logs(self, handle: Handle, cursor: str = "") -> LogChunk:
         start = int(cursor or 0)
-        if handle.name in self._calls:
-            _, log = self._calls[handle.name]
-            data = os.pread(log.fileno(), _CHUNK, start)
-            return LogChunk(data=data, cursor=str(start + len(data)), end=False)
+        if call := self._calls.get(handle.name):
+            with suppress(ValueError):  # closed just now: it is in the store
+                data = os.pread(call.log.fileno(), _CHUNK, start)
+                return LogChunk(data=data, cursor=str(start + len(data)), end=False)
         path = f"{self._home}/_calls/{handle.name}.log"
         with store_errors(path):
             data = self._fs.cat_file(path)[start : start + _CHUNK]
@@ -124,13 +128,14 @@ class CallDriver(Driver[CallSpec]):
 
     def stop(self, handle: Handle) -> None:
         if call := self._calls.get(handle.name):
-            if handle.name in self._asked:  # politeness has had its time
-                _kill_group(call[0].pid)
-            self._asked.add(handle.name)
-            call[0].terminate()
+            if call.kill_at is None:
+                call.kill_at = time.monotonic() + call.grace
+                call.child.terminate()
+            else:  # politeness has had its time
+                _kill_group(call.child.pid)
 
     def owned(self, owner: str = "") -> Iterable[Handle]:
-        return [self._handle(name) for name in self._calls]
+        return [self._handle(name) for name in list(self._calls)]
 
 
 def _kill_group(pid: int) -> None:
@@ -140,64 +145,17 @@ def _kill_group(pid: int) -> None:
         return
 
 
-def _function(reference: str) -> Callable[..., Any]:
-    module_name, _, name = reference.rpartition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    if module_name.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"cannot import {module_name}")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(module_name)
-    found = getattr(module, name)
-    if not callable(found):
-        raise TypeError(f"{reference} is no function")
-    return found  # type: ignore[no-any-return]
+def _tail(log: IO[bytes]) -> str:
+    log.seek(max(log.seek(0, os.SEEK_END) - 4 * _TAIL, 0))
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    return "\n".join(lines[-5:])[-_TAIL:]
 
 
-def _end_with_engine() -> None:
-    """Wait for the engine's end of the pipe to close: it holds it while it lives."""
-    while os.read(0, 4096):
-        pass
-    os.killpg(0, signal.SIGKILL)
-
-
-def _call(request: Mapping[str, Any]) -> None:
-    value = _function(request["function"])(**request["kwargs"])
-    if value is not None:
-        import fsspec
-
-        data = json.dumps(value, allow_nan=False).encode()
-        fs, path = fsspec.core.url_to_fs(os.environ["PORTAFLOW_RESULT"])
-        fs.makedirs(fs._parent(path), exist_ok=True)
-        fs.pipe_file(path, data)
-
-
-def main() -> None:
-    """Call the function that the request on standard input names; its value is the result."""
-    text = b""
-    while not text.endswith(b"\n"):
-        part = os.read(0, 65536)
-        if not part:  # the engine died while it asked
-            sys.exit(1)
-        text += part
-    sys.stdin = Path(os.devnull).open()  # noqa: SIM115  the pipe is not the function's
-    threading.Thread(target=_end_with_engine, daemon=True).start()
-    code = 0
-    try:
-        _call(json.loads(text))
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # as the interpreter does at the end of a program
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # the thread that reads the pipe cannot be joined
-
-
-if __name__ == "__main__":
-    main()
+def _verdict(asked: bool, code: int, tail: str) -> Status:
+    if asked:
+        return Status(state=State.STOPPED, reason=tail)
+    if code == 0:
+        return Status(state=State.SUCCEEDED, exit_code=0)
+    code = 128 - code if code < 0 else code
+    reason = f"exit code {code}\n{tail}".strip()
+    return Status(state=State.FAILED, reason=reason, exit_code=code, cause=Cause.USER)

@@ -16,8 +16,9 @@ ORDER = [
     *("errors", "backend", "names", "text", "layout"),
     *("pipeline", "validation", "target", "hookspecs", "plugins"),
     *("templates", "plan", "specs", "planner", "load", "data"),
-    *("state", "journal", "poller", "call", "calls", "outcome", "engine"),
-    *("history", "session", "compare", "report", "airflow", "cli", "__main__"),
+    *("state", "journal", "poller", "called", "call", "calls", "outcome", "engine"),
+    *("history", "session", "tables", "multiset", "parquet", "compare", "report", "reap"),
+    *("airflow", "cli", "__main__"),
 ]
 """Modules of portaflow; each may import those before it. A new one takes its place here."""
 
