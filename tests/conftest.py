@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,3 +15,21 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("PORTAFLOW_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def install() -> Callable[..., Path]:
+    """Put a real distribution with a plugin into a folder, as pip would: not a test double."""
+
+    def make(folder: Path, name: str, module: str | None, announced: str = "") -> Path:
+        top = name.replace("-", "_")
+        info = folder / f"{top}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        entry = announced or f"[portaflow]\n{name} = {top}\n"
+        (info / "entry_points.txt").write_text(entry)
+        if module is not None:
+            (folder / f"{top}.py").write_text(module)
+        return info
+
+    return make
