@@ -67,7 +67,11 @@ def _head(past: Past) -> dict[str, Any]:
     alive, closed = past.journal.alive(), bool(lease.get("closed"))
     began = past.events[0].time if past.events else lease.get("time")
     state = standing(past.state, alive, closed)
-    last = time.time() if state == "running" else past.events[-1].time if past.events else began
+    last = past.events[-1].time if past.events else began
+    if state == "running":
+        last = time.time()
+    elif state == "died":  # its last sign of life
+        last = max(last or 0.0, lease.get("time", 0.0))
     return {
         "run": past.plan.run,
         "pipeline": past.plan.pipeline,
