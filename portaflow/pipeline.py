@@ -54,8 +54,13 @@ def _name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=366 * 86400)]
-GiB = Annotated[float, BeforeValidator(_gibibytes), Field(gt=0, le=2**20)]
+_Short = float | str  # what the JSON Schema says of the two below
+Seconds = Annotated[
+    float, BeforeValidator(_seconds, json_schema_input_type=_Short), Field(gt=0, le=366 * 86400)
+]
+GiB = Annotated[
+    float, BeforeValidator(_gibibytes, json_schema_input_type=_Short), Field(gt=0, le=2**20)
+]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -98,6 +103,11 @@ class Source(Model):
             return {"uri": value} if "://" in value or "{{" in value else {"path": value}
         return value
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        """Editors accept the short form too."""
+        return {**handler(core), "type": ["object", "string"]}
+
     @model_validator(mode="after")
     def _one(self) -> Source:
         if bool(self.uri) == bool(self.path) or (self.package and not self.path):
@@ -123,7 +133,7 @@ class Cluster(Model):
     timeout: Seconds = 1800.0
     ttl: Seconds = 86400.0
 
-    @field_validator("workers", mode="before")
+    @field_validator("workers", mode="before", json_schema_input_type=int | tuple[int, int])
     @classmethod
     def _range(cls, value: Any) -> Any:
         return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value

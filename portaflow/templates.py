@@ -102,8 +102,9 @@ def _bounded(filter: Callable[..., Any]) -> Callable[..., Any]:
         _check(*args, *kwargs.values())
         if filter.__name__ == "do_format" and _WIDTH.search(str(args[0])):
             raise SecurityError("a width in `format` has at most three digits and no name")
+        given = args[1 + hasattr(filter, "jinja_pass_arg") :]  # after Jinja's own and the value
         if filter.__name__ in _SIZED and any(
-            _number(v) and abs(v) > 100 for v in (*args[1:], *kwargs.values())
+            _number(v) and abs(v) > 100 for v in (*given, *kwargs.values())
         ):
             raise SecurityError("at most 100 digits or spaces")
         result = filter(*args, **kwargs)
