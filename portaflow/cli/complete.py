@@ -6,10 +6,14 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from portaflow.errors import PortaflowError
+
+if TYPE_CHECKING:
+    from portaflow.session import Session
 
 
 def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -31,13 +35,15 @@ def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[st
     return []
 
 
-def tasks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """The tasks of the run that stands on the command line; else of the latest."""
-    with suppress(PortaflowError, OSError, KeyError, ValueError):
+def run_or_task(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For `[RUN] TASK`: the tasks of the run that is named already, or of the latest; and runs."""
+    named = ctx.params.get("words") or ()
+    with suppress(PortaflowError, OSError, LookupError, ValueError, TypeError):
         session = _session(ctx)
-        ref = session.find(ctx.params.get("run") or "")
+        ref = session.find(*named)
         first = json.loads(session.fs.cat_file(f"{ref.home}/_journal/{1:08d}.json"))
-        return _matching((t["id"] for t in first["header"]["definition"]["tasks"]), incomplete)
+        found = _matching((t["id"] for t in first["header"]["definition"]["tasks"]), incomplete)
+        return found if named else found + runs(ctx, param, incomplete)
     return []
 
 
@@ -45,7 +51,7 @@ def _matching(names: Iterable[str], incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))
 
 
-def _session(ctx: click.Context):  # type: ignore[no-untyped-def]  # imported when it is used
+def _session(ctx: click.Context) -> Session:
     from portaflow.session import Session
     from portaflow.target import find_file, load_target
 

@@ -66,10 +66,10 @@ def _show_row(row: Row, name_width: int, word_width: int) -> None:
         return
     pad = max((len(name) for name in row.action.outputs), default=0)
     for name, uri in row.action.outputs.items():
-        click.echo(f"    {click.style(f'{name:{pad}}', dim=True)}  {printable(uri)}")
+        click.echo(f"    → {click.style(f'{name:{pad}}', dim=True)}  {printable(uri)}")
     if row.state.value is not None:
-        for line in value_lines(row.state.value, width() - 4):
-            click.echo(f"    {line}")
+        for line in value_lines(row.state.value, width() - 6):
+            click.echo(f"    = {line}")
 
 
 def document(
@@ -126,10 +126,8 @@ def error(session: Session, plan: Plan, state: RunState) -> RunError | None:
         parts.append(f"{len(failed) - _FAILURES} more failed: {names}")
     if not failed:
         parts.append(f"run {plan.run} was stopped before its end")
-    steps = [f"  go on:   {again('resume', plan.run)}"]
-    if failed:
-        steps[0] = f"  go on after the fix:  {again('resume', plan.run)}"
-    return RunError("\n".join([*parts, *steps]))
+    when = "go on after the fix:" if failed else "go on:"
+    return RunError("\n".join([*parts, f"  {when}  {again('resume', plan.run)}"]))
 
 
 def _failure(session: Session, plan: Plan, action: Action, mine: ActionState) -> str:

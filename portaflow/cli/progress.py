@@ -63,7 +63,7 @@ class Progress:
             self.say(f"no status for now: {text.cut(str(error), 200)}; asking again, less often")
 
     def _line(self, action: Action, event: Event) -> str:
-        reason = text.cut(event.reason, 160)
+        reason = text.gist(event.reason, 160)
         since = event.time - self._began.get(action.id, event.time)
         if action.verb == "stop":
             words = {Phase.STARTING: "stopping", Phase.DONE: "gone", Phase.FAILED: reason}
@@ -80,7 +80,7 @@ class Progress:
             case Phase.WAITING:
                 wait = event.not_before - event.time
                 later = f" in {duration(wait)}" if wait > 0 else ""
-                return f"attempt {event.attempt} follows{later}: {reason}"
+                return f"{reason}; attempt {event.attempt} follows{later}"
             case Phase.STOPPING | Phase.FAILED | Phase.STOPPED:
                 return f"{event.phase.value}: {reason}" if reason else event.phase.value
             case Phase.SKIPPED:
@@ -126,8 +126,8 @@ class LiveProgress(Progress):
             return
 
     def observe(self, action: Action, event: Event) -> None:
-        """The table shows what is; only what it cannot show for long stays as a line."""
-        if event.cause and event.phase in (Phase.WAITING, Phase.FAILED):
+        """The table shows what is; an attempt that failed would be gone from it soon."""
+        if event.cause and event.phase is Phase.WAITING:
             super().observe(action, event)
         elif event.phase is Phase.STARTING:
             self._began[action.id] = event.time
@@ -160,7 +160,7 @@ _STYLES: dict[Look, str] = {"good": "green", "bad": "red", "busy": "cyan", "calm
 
 def _remark(row: Row) -> str:
     attempt = f"attempt {row.state.attempt}" if row.state.attempt > 1 else ""
-    reason = text.cut(row.state.reason.partition("\n")[0], 200)
+    reason = text.gist(row.state.reason, 200)
     return ": ".join(filter(None, (attempt, reason)))
 
 

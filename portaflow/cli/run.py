@@ -150,8 +150,9 @@ def _conduct(session: Session, begin: Callable[[Progress], Engine], as_json: boo
     began = time.time()
     engine = begin(shown)
     plan, state = engine.plan, engine.state
-    shown.say(f"run {plan.run} of {plan.pipeline} on {plan.target}, in {plan.home}")
-    shown.say(f"its logs: {again('logs', '-f', plan.run)}")
+    shown.say(f"run {plan.run} of {plan.pipeline} on {plan.target}")
+    shown.say(f"data: {plan.home}")
+    shown.say(f"logs: {again('logs', '-f', plan.run, 'TASK')}")
     leak: LeakError | None = None
     stopping = _Stopping(shown, engine)
     with Interrupts(stopping.told):

@@ -175,7 +175,9 @@ def _line(row: Row, tried: list[Attempt]) -> tuple[str | tuple[str, str], ...]:
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True, metavar="[RUN] TASK")
+@click.argument(
+    "words", nargs=-1, required=True, metavar="[RUN] TASK", shell_complete=complete.run_or_task
+)
 @click.option("-f", "--follow", is_flag=True, help="Wait for more until the task has ended.")
 @click.option("--attempt", "number", type=click.IntRange(1), help="[default: the latest]")
 @with_session

@@ -31,6 +31,13 @@ def cut(text: str, room: int) -> str:
     return line if len(line) <= room else line[: max(room - 1, 0)] + "…"
 
 
+def gist(reason: str, room: int) -> str:
+    """A reason in a line: what it says first, and the last line of the log it brings."""
+    first, _, tail = reason.strip().partition("\n")
+    last = tail.strip().rpartition("\n")[2]
+    return cut(f"{first}: {last}" if last else first, room)
+
+
 def value_lines(value: Any, room: int, depth: int = 1) -> list[str]:
     """A value in lines of at most `room`: a line for each key, and one level below likewise."""
     if isinstance(value, dict) and value:

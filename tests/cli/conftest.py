@@ -1,0 +1,118 @@
+"""What the tests of the command line share: a folder to be in, and tiny pipelines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from portaflow.cli import cli
+
+Invoke = Callable[..., Result]
+
+HEAD = """
+from portaflow import *
+
+def sh(id, script, **more):
+    return ContainerTask(id=id, image="any", command=["sh", "-c", script], **more)
+
+def path(uri):
+    return "'{{ " + uri + ".removeprefix('file://') }}'"
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a portaflow.toml of its own, in which the test is."""
+    (tmp_path / "portaflow.toml").write_text("[targets.local]\nmax_parallel = 4\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    return tmp_path
+
+
+@pytest.fixture
+def invoke(place: Path) -> Invoke:
+    """Run a command in this process; what no error of ours explains is raised."""
+
+    def call(*words: str, code: int | None = 0) -> Result:
+        result = CliRunner().invoke(cli, words, prog_name="portaflow")
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        if code is not None:
+            assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+@pytest.fixture
+def write(place: Path) -> Callable[[str, str], Path]:
+    """Write a pipeline: its name, and the arguments of Pipeline(...) after it."""
+
+    def make(name: str, body: str) -> Path:
+        folder = place / name
+        folder.mkdir()
+        (folder / "pipeline.py").write_text(f"{HEAD}\npipeline = Pipeline(name={name!r}, {body})\n")
+        return folder
+
+    return make
+
+
+class Started:
+    """A `portaflow` in a process of its own, as a shell would start it."""
+
+    def __init__(self, words: tuple[str, ...], **more: Any) -> None:
+        self.child = subprocess.Popen(
+            [sys.executable, "-m", "portaflow", *words], text=True, start_new_session=True,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
+        )  # fmt: skip
+
+    def ended(self) -> tuple[int, str, str]:
+        """Wait for the end; exit code, standard output, standard error."""
+        out, err = self.child.communicate(timeout=60)
+        return self.child.returncode, out or "", err or ""
+
+
+@pytest.fixture
+def start(place: Path) -> Iterator[Callable[..., Started]]:
+    started: list[Started] = []
+
+    def make(*words: str, **more: Any) -> Started:
+        started.append(Started(words, **more))
+        return started[-1]
+
+    yield make
+    for one in started:
+        if one.child.poll() is None:
+            one.child.kill()
+        one.child.communicate()
+
+
+def until(found: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+    """Look again and again until `found` returns something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answer := found():
+            return answer
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def processes_below(folder: Path) -> list[int]:
+    """The processes that work in `folder`."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if Path(os.readlink(link)).is_relative_to(folder / ".portaflow"):
+                found.append(int(link.parent.name))
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return found
