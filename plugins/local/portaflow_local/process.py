@@ -49,7 +49,7 @@ from portaflow.errors import (
 )
 
 from . import environment, secret
-from .shim import SCRIPT
+from .shim import end_orphans, spawn
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
@@ -99,7 +99,8 @@ class ProcessDriver(Driver[SpecT]):
                 env = secret.resolve(request.get("secrets", {}))
                 launch = self.launch(request, home, parent)
                 _write(home / "request.json", json.dumps(request).encode())
-                self._children[name] = _spawn(home, request, launch, env, lock)
+                words = {**launch.env, **env}
+                self._children[name] = spawn(home, request, launch.command, words, lock)
         return self._handle(name)
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
@@ -114,7 +115,10 @@ class ProcessDriver(Driver[SpecT]):
         if pid is None and not (home / "pid").exists():
             return NotFoundError(f"{self.kind} {name!r} is not known in {self.folder}")
         self._reap(name)
-        code, tail = _number(home / "exit"), self._tail(home)
+        code = _number(home / "exit")
+        if code is None and pid:
+            end_orphans(pid)
+        tail = self._tail(home)
         if (home / "expired").exists():
             ttl = _request(home).get("ttl")
             reason = f"its time-to-live of {ttl} s was over\n{tail}".strip()
@@ -301,27 +305,6 @@ def writable(folder: Path, what: str) -> Finding:
     detail = f"{free:.1f} GiB free"
     return Finding(
         what=name, ok=free >= 1, detail=detail, fix="" if free >= 1 else "free some disk"
-    )
-
-
-def _spawn(
-    home: Path, request: Request, launch: _Launch, secrets: Mapping[str, str], lock: int
-) -> int:
-    limits = [str(request["ttl"]), str(request["grace"])]
-    null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
-    return os.posix_spawn(
-        "/bin/sh",
-        ["sh", "-c", SCRIPT, "shim", str(home), *limits, *launch.command],
-        {**launch.env, **secrets},
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, lock, 9),
-            null,
-            (os.POSIX_SPAWN_DUP2, 0, 1),
-            (os.POSIX_SPAWN_DUP2, 0, 2),
-        ],
-        setsid=True,
-        setsigmask=(),
-        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGQUIT),
     )
 
 
