@@ -13,8 +13,8 @@ from portaflow.errors import BackendError, DeniedError, NotFoundError, RejectedE
 from ..subject import NotRun, Subject, expect
 
 _ODD = (
-    "two  words", " padded ", "", "a\nb", "'single' \"double\"", "back\\slash", "*", "~", "-n", "--", "é 🚀",
-    "#x", "a;b|c&d", "{{ x }}", "}}", "%s",
+    "two  words", " padded ", "", "a\nb", "'single' \"double\"", "back\\slash", "*", "~", "-n",
+    "--", "é 🚀", "#x", "a;b|c&d", "{{ x }}", "}}", "%s",
 )  # fmt: skip
 _EXPANDED = ("$HOME", "$(HOME)", "${HOME}", "`id`", "$$", "$$(HOME)", "$(id)", "%HOME%")
 

@@ -52,9 +52,10 @@ def adopt_after_crash_mid_create(subject: Subject) -> None:
     """Whose creator is killed in the middle of its call is one cluster when it is made again."""
     if subject.here.compute.clusters is None:
         return
-    name, driver = subject.name(), _driver(subject)
-    request = driver.request(name, cluster_spec(subject))
+    driver = _driver(subject)
     for kill_at in ("asked", "started"):
+        name = subject.name()
+        request = driver.request(name, cluster_spec(subject))
         subject.elsewhere("start", kind="cluster", request=request, parent=None, kill_at=kill_at)
         found = driver.find(name)
         expect(found or kill_at == "asked", "what a killed process has created is not found")
