@@ -153,7 +153,7 @@ PAIRS: list[tuple[pa.DataType, Any, Any]] = [
     (pa.timestamp("us"), datetime(2026, 1, 1), datetime(2026, 1, 1, 0, 0, 0, 1)),
     (pa.timestamp("ns"), 1, 2),
     (pa.timestamp("s"), 253402300800, 253402300801),  # the year 10000
-    (pa.timestamp("us", "UTC"), datetime(2026, 1, 1, tzinfo=UTC9), datetime(2026, 1, 1, tzinfo=UTC)),
+    (pa.timestamp("s", "UTC"), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC9)),
     (pa.time64("us"), 1, 2),
     (pa.duration("us"), 1, 2),
     (pa.list_(pa.int32()), [], None),
