@@ -54,8 +54,14 @@ class Past:
 
     @cached_property
     def state(self) -> RunState:
-        """Raises RunError when the pipeline has changed too much since the events."""
-        return RunState(self.plan, self.events)
+        """Raises DefinitionError when the pipeline has changed too much since the events."""
+        try:
+            return RunState(self.plan, self.events)
+        except ValueError as error:
+            raise DefinitionError(
+                f"{self.project.file} does not fit run {self.plan.run!r} any more: {error}; "
+                "change it back, give --path to what the run began with, or start a new run"
+            ) from error
 
     def news(self) -> list[Event]:
         """Return the events that were recorded since the last look, and take them in."""

@@ -25,6 +25,10 @@ def sh(id, script, **more):
 
 def path(uri):
     return "'{{ " + uri + ".removeprefix('file://') }}'"
+
+def gives(value):
+    file = path("result")
+    return f"mkdir -p $(dirname {file}); cat > {file} <<'END'\\n{value}\\nEND"
 """
 
 
@@ -67,13 +71,16 @@ def write(place: Path) -> Callable[[str, str], Path]:
 
 
 class Started:
-    """A `portaflow` in a process of its own, as a shell would start it."""
+    """A `portaflow` in a process of its own, as a shell would start it. `log`: a file for all
+    that it says on standard error."""
 
-    def __init__(self, words: tuple[str, ...], **more: Any) -> None:
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", "portaflow", *words], text=True, start_new_session=True,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
-        )  # fmt: skip
+    def __init__(self, words: tuple[str, ...], log: Path | None = None, **more: Any) -> None:
+        command = [sys.executable, "-m", "portaflow", *words]
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        with (log or Path(os.devnull)).open("w") as file:
+            if log:
+                streams["stderr"] = file
+            self.child = subprocess.Popen(command, text=True, start_new_session=True, **streams)
 
     def ended(self) -> tuple[int, str, str]:
         """Wait for the end; exit code, standard output, standard error."""
