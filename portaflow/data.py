@@ -28,7 +28,7 @@ from .errors import (
 from .load import Project, naming
 from .pipeline import CallTask, ContainerTask, Source, SparkTask
 from .plan import Action, Image, Local, LocalFile, Staged, source_key
-from .specs import tasks_on
+from .specs import of_target, tasks_on
 from .target import Target
 
 _LARGEST_VALUE = 256 * 1024  # bytes of a task's value
@@ -49,6 +49,8 @@ def store_errors(where: str) -> Iterator[None]:
     except PermissionError as error:
         raise DeniedError(f"{where}: the store refuses: {error}") from error
     except OSError as error:
+        if error.errno == errno.EROFS:
+            raise DeniedError(f"{where}: the store refuses: {error}") from error
         cause = "the store is full" if error.errno == errno.ENOSPC else "the store fails"
         raise UnavailableError(f"{where}: {cause}: {error}") from error
 
@@ -82,13 +84,17 @@ def _collect(project: Project, target: Target) -> Local:
                     _inside(project.folder, module, where)
     for name, source in {**pipeline.sources, **target.sources}.items():
         if source.path and name in pipeline.sources:
-            where = f"source {name!r}"
-            base = target.base if name in target.sources else project.folder
-            if source.package:
-                base = _package(source, where)
-            file = _inside(base, source.path, where)
-            files[source_key(name)] = _digest(source.path, file, where)
+            with of_target(target, name):
+                files[source_key(name)] = _source(name, source, project, target)
     return Local(files, images)
+
+
+def _source(name: str, source: Source, project: Project, target: Target) -> LocalFile:
+    where = f"source {name!r}"
+    base = target.base if name in target.sources else project.folder
+    if source.package:
+        base = _package(source, where)
+    return _digest(source.path, _inside(base, source.path, where), where)
 
 
 def _inside(folder: Path, path: str, where: str) -> Path:

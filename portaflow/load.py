@@ -19,6 +19,7 @@ from .validation import explain
 
 _NAMES = ("pipeline.py", "pipeline.yaml", "pipeline.yml")
 _LARGEST = 16 * 2**20  # bytes
+_DEEPEST = 100  # brackets in brackets
 _SHOWN = 300  # characters of somebody else's error
 
 
@@ -98,9 +99,8 @@ def _from_python(file: Path, text: str) -> Pipeline:
     except SystemExit as error:
         raise DefinitionError(f"{file}: calls exit while it is read") from error
     except Exception as error:  # whatever the user's file does
-        cause = " ".join(str(error).split())[:_SHOWN]
         line = _line(error, file)
-        raise DefinitionError(f"{file}{line}: {type(error).__name__}: {cause}") from error
+        raise DefinitionError(f"{file}{line}: {type(error).__name__}: {_said(error)}") from error
     finally:
         sys.path[:] = path
         for name in set(sys.modules) - modules:  # another folder may have one of that name
@@ -111,6 +111,15 @@ def _from_python(file: Path, text: str) -> Pipeline:
     if not isinstance(found, Pipeline):
         raise DefinitionError(f"{file}: defines no `pipeline = Pipeline(...)`")
     return found
+
+
+def _said(error: BaseException) -> str:
+    """What somebody else's error says: on one line, short, and printable."""
+    try:
+        text = " ".join(str(error).split())[:_SHOWN]
+    except Exception as second:  # an error of the user's own that cannot even be said
+        return f"its text is broken too: {type(second).__name__}"
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _line(error: BaseException, file: Path) -> str:
@@ -126,7 +135,16 @@ def _line(error: BaseException, file: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, and anchors, with which ten lines fill the memory."""
+    """Refuses a key that is there twice, and anchors, with which ten lines fill the memory.
+
+    Also brackets in brackets without end: the time they take grows with their square.
+    """
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level > _DEEPEST:
+            mark = self.get_mark()
+            raise yaml.MarkedYAMLError(None, None, f"nested deeper than {_DEEPEST} levels", mark)
+        super().fetch_flow_collection_start(token)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -148,8 +166,9 @@ def _from_yaml(file: Path, text: str) -> Pipeline:
     try:
         document = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        cause = " ".join(str(error).split())[:_SHOWN] or type(error).__name__
-        raise DefinitionError(f"{file}: is no YAML: {cause}") from error
+        raise DefinitionError(
+            f"{file}: is no YAML: {_said(error) or type(error).__name__}"
+        ) from error
     if not isinstance(document, dict):
         raise DefinitionError(f"{file}: must be a mapping with the keys name and tasks")
     return Pipeline.model_validate(document)

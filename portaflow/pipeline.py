@@ -53,6 +53,7 @@ def _name(value: str) -> str:
     return value
 
 
+_WORD = "[A-Za-z_][A-Za-z0-9_]*"
 Name = Annotated[str, AfterValidator(_name)]
 _Short = float | str  # what the JSON Schema says of the two below
 Seconds = Annotated[
@@ -209,8 +210,15 @@ class CallTask(_Task):
     """
 
     kind: Literal["call"] = "call"
-    function: str = Field(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")
+    function: str
     kwargs: Mapping[str, JsonValue] = {}
+
+    @field_validator("function")
+    @classmethod
+    def _reference(cls, value: str) -> str:
+        if not re.fullmatch(rf"([^:]+\.py|{_WORD}(\.{_WORD})*):{_WORD}", value):
+            raise ValueError("a function is said as module:name or file.py:name")
+        return value
 
 
 Task: TypeAlias = SparkTask | ContainerTask | CallTask

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -48,25 +49,43 @@ class Ask:
 
 
 def parameters(pipeline: Pipeline, target: Target, run: Run) -> dict[str, JsonValue]:
-    """The pipeline's parameters as this run has them. Raises DefinitionError."""
+    """The pipeline's parameters as this run has them. Raises DefinitionError, TargetError."""
     params = dict(pipeline.params)
-    given = {k: v for k, v in target.params.items() if k in params}
-    for name, value in [*given.items(), *run.params.items()]:
+    for name in params.keys() & target.params.keys():
+        params[name] = target.params[name]
+        if cause := _misfit(pipeline.params[name], params[name]):
+            raise TargetError(f"{target.where}: params.{name}: {cause}")
+    for name, value in run.params.items():
         if name not in params:
             raise DefinitionError(
                 f"pipeline {pipeline.name!r} has no parameter {name!r}{suggest(name, params)}"
             )
-        default = pipeline.params[name]
-        kinds = (int, float) if isinstance(default, float) else type(default)
-        if default is not None and not (
-            isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)
-        ):
-            raise DefinitionError(
-                f"parameter {name!r} is {reprlib.repr(value)}, but must be a "
-                f"{type(default).__name__} like its default {reprlib.repr(default)}"
-            )
+        if cause := _misfit(pipeline.params[name], value):
+            raise DefinitionError(f"parameter {name!r} {cause}")
         params[name] = value
     return params
+
+
+def _misfit(default: JsonValue, value: JsonValue) -> str:
+    """Why a value cannot take the place of a parameter's default, or ""."""
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    if default is None or (
+        isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)
+    ):
+        return ""
+    kind, shown = type(default).__name__, reprlib.repr(default)
+    return f"is {reprlib.repr(value)}, but must be of type {kind} like its default {shown}"
+
+
+@contextmanager
+def of_target(target: Target, source: str) -> Iterator[None]:
+    """What is wrong with a source that the target gives is the target's fault."""
+    try:
+        yield
+    except DefinitionError as error:
+        if source in target.sources:
+            raise TargetError(f"{target.where}: sources.{source}: {error}") from error
+        raise
 
 
 ModelT = TypeVar("ModelT", bound=Model)
@@ -217,7 +236,8 @@ class Asks:
             return self._store.url(f"{self._prefix}/{key_part(task)}/{key_part(output)}")
         source = self._sources[reference]
         if source.uri:
-            return renderer(self._context, where)("uri", source.uri)
+            with of_target(self._target, reference):
+                return renderer(self._context, where)("uri", source.uri)
         return self._file(source_key(reference))
 
     def _file(self, path: str) -> str:

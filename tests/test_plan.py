@@ -328,7 +328,8 @@ def test_a_plan_is_the_same_in_every_process() -> None:
         f"spec = importlib.util.spec_from_file_location('plans', {here!r})\n"
         "plans = sys.modules['plans'] = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(plans)\n"
-        "tasks = [plans.container(f't{i}', after=[f't{j}' for j in range(i)]) for i in range(9)]\n"
+        "after = lambda i: [f't{j}' for j in range(i + 1, 20)] if i % 3 else []\n"
+        "tasks = [plans.container(f't{i}', after=after(i)) for i in range(20)]\n"
         "print(json.dumps(plans.planned(plans.pipeline(*tasks)).to_json()))\n"
     )
     made = {
@@ -336,7 +337,7 @@ def test_a_plan_is_the_same_in_every_process() -> None:
             [sys.executable, "-c", text], env={"PYTHONHASHSEED": seed}, check=True,
             capture_output=True,
         ).stdout
-        for seed in ("1", "2", "3")
+        for seed in ("1", "2")
     }  # fmt: skip
     assert len(made) == 1
 
