@@ -65,6 +65,7 @@ class Engine:
         self._observe = observe or (lambda action, event: None)
         self._events: list[Event] = []  # of this turn, not yet recorded
         self._deadlines: list[tuple[float, str, int, int]] = []
+        self._adopted: set[str] = set()  # what a former engine began and nobody has seen since
         self._hurried: set[str] = set()  # whose start was under way when the run was cancelled
 
     def cancel(self) -> None:
@@ -138,7 +139,11 @@ class Engine:
         mine = self.state[action.id]
         if attempt != mine.attempt:
             return  # of an attempt that has ended
-        if event := self._outcomes.of(action, answer, time.time()):
+        event = self._outcomes.of(action, answer, time.time())
+        if action.id in self._adopted and not isinstance(answer, Started):
+            self._adopted.remove(action.id)
+            event = event and self._outcomes.missed(event)
+        if event:
             self._event(event)
         elif isinstance(answer, Started):
             if mine.phase in BUSY:  # it was asked to end
@@ -306,6 +311,8 @@ class Engine:
                 continue  # by an event of the first turn, which has had its effect
             if mine.phase in BUSY:
                 self._effect(action, mine.phase)
+                if action.kind != "cluster":
+                    self._adopted.add(id)
             if mine.phase is Phase.RUNNING and action.verb == "stop":
                 self._ask(action, 1)
             elif mine.phase is Phase.RUNNING:

@@ -116,6 +116,18 @@ class Outcomes:
             return self.event(action, Phase.FAILED, now, reason=reason, cause=cause, exit_code=code)
         return after_failure(action, self._state[action.id], now, reason, cause, code)
 
+    def missed(self, event: Event) -> Event:
+        """What follows when an attempt turns out to have failed before this run was resumed.
+
+        It counts as if that had been known at the resume: what failed then is tried again.
+        """
+        if event.phase is not Phase.FAILED or event.leaked or self._cancelled.is_set():
+            return event
+        return Event(
+            action=event.action, phase=Phase.WAITING, time=event.time,
+            attempt=event.attempt + 1, reason=event.reason, exit_code=event.exit_code,
+        )  # fmt: skip
+
     def lost_call(self, action: Action, now: float) -> Event:
         """A call ends with its engine, so a new engine finds none of the old one's."""
         reason = "the engine that made the call has ended, and the call with it"

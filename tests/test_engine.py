@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -556,10 +557,13 @@ def test_an_engine_whose_run_is_taken_stops_and_leaves_all_to_the_other(tmp_path
 
 
 def event(id: str, phase: Phase, **rest: Any) -> Event:
-    return Event(action=id, phase=phase, time=1.0, **rest)
+    rest.setdefault("time", time.time())
+    return Event(action=id, phase=phase, **rest)
 
 
-def lived(stage: Stage, id: str, *, until: Phase = Phase.RUNNING, now: Status = RUNNING) -> None:
+def lived(
+    stage: Stage, id: str, *, until: Phase = Phase.RUNNING, now: Status = RUNNING, ago: float = 0.0
+) -> None:
     """Put a thing into the world, and events into the journal that lead to a phase."""
     name = stage.plan.by_id[id].name
     stage.world.things[name] = now
@@ -569,7 +573,10 @@ def lived(stage: Stage, id: str, *, until: Phase = Phase.RUNNING, now: Status = 
         Phase.DONE: [Phase.STARTING, Phase.RUNNING, Phase.DONE],
         Phase.STOPPING: [Phase.STARTING, Phase.RUNNING, Phase.STOPPING],
     }
-    events = [event(id, p, handle=handle if p is Phase.RUNNING else None) for p in ways[until]]
+    events = [
+        event(id, p, time=time.time() - ago, handle=handle if p is Phase.RUNNING else None)
+        for p in ways[until]
+    ]
     if stage.journal._next == 1:
         stage.journal.begin({})
     stage.journal.append(events)
@@ -622,7 +629,7 @@ def test_a_start_that_is_found_on_a_stop_is_stopped(tmp_path: Path) -> None:
 
 def test_a_task_whose_limit_passed_unwatched_but_ended_well_is_committed(tmp_path: Path) -> None:
     stage = Stage(tmp_path, start("a", timeout=1.0))
-    lived(stage, "a", now=Status(state=State.SUCCEEDED))
+    lived(stage, "a", now=Status(state=State.SUCCEEDED), ago=3600.0)
     assert stage.resume().succeeded
     assert not any(entry.startswith("start") for entry in stage.world.log)
 
@@ -640,3 +647,25 @@ def test_a_task_whose_outputs_are_gone_runs_again(tmp_path: Path) -> None:
     stage.fs.pipe_file(f"{stage.home}/a/out/part", b"2")
     assert stage.resume().succeeded
     assert stage.world.log == ["start a-1", "start a-2"]
+
+
+def test_what_failed_while_no_engine_looked_runs_again_on_resume(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, start("a"))
+    lived(stage, "a", now=FAILED)
+    state = stage.resume()
+    assert stage.world.log == ["start a-2"]
+    assert state.succeeded
+
+
+def test_what_fails_after_a_resume_has_failed(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, start("a"))
+    lived(stage, "a")
+    seen, first = stage.world.poll, iter([RUNNING])
+
+    def poll(handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
+        return {h.name: s for h in handles} if (s := next(first, None)) else seen(handles)
+
+    stage.world.poll = poll  # type: ignore[method-assign]
+    stage.world.becomes("a-1", FAILED)
+    assert phases(stage.resume()) == {"a": "failed"}
+    assert stage.world.log == []

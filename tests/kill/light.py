@@ -1,15 +1,31 @@
-"""A compute backend without Spark: clusters and jobs are real processes that outlive the engine."""
+"""A plugin for tests: compute without Spark, and a store whose disk fills up on demand.
+
+Clusters and jobs are real processes that outlive the engine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from portaflow_local.folder import Folder, FolderFileSystem
 from portaflow_local.process import ProcessDriver
 
 from portaflow.backend import ClusterSpec, ComputeCluster, Handle, JobSpec, Request
 from portaflow.errors import NotFoundError
+from portaflow.hookspecs import BackendSpec, hookimpl
+
+
+@hookimpl
+def portaflow_backends() -> Iterable[BackendSpec]:
+    return (
+        BackendSpec("light", "compute", "light:Light"),
+        BackendSpec("moody", "store", "light:Moody"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,3 +80,22 @@ class Light(ComputeCluster):
     @property
     def jobs(self) -> Jobs:
         return self._jobs
+
+
+class MoodyFileSystem(FolderFileSystem):
+    """Writes nothing whose path holds the text of the file ROOT.full or ROOT.refuses."""
+
+    def _key(self, path: str) -> str:
+        key = super()._key(path)
+        for number, mood in ((errno.ENOSPC, "full"), (errno.EACCES, "refuses")):
+            mark = Path(f"{self.root}.{mood}")
+            if mark.exists() and mark.read_text().strip() in key:
+                raise OSError(number, os.strerror(number), key)
+        return key
+
+
+class Moody(Folder):
+    name = "moody"
+
+    def filesystem(self) -> Any:
+        return MoodyFileSystem(root=str(self.config.root))
