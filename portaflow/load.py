@@ -75,10 +75,10 @@ def _file(path: Path) -> Path:
             names = " or ".join(_NAMES[:2])
             cause = "holds both; name the file" if found else f"holds no {names}"
             raise DefinitionError(f"{path}: {cause}; portaflow new pipeline NAME makes one")
-        if path.suffix not in (".py", ".yaml", ".yml"):
-            raise DefinitionError(f"{path}: a pipeline is a folder, a .py or a .yaml file")
         if not path.is_file():
             raise DefinitionError(f"{path}: there is no such file or folder")
+        if path.suffix not in (".py", ".yaml", ".yml"):
+            raise DefinitionError(f"{path}: a pipeline is a folder, a .py or a .yaml file")
     except (OSError, ValueError) as error:  # a name too long, a NUL byte
         raise DefinitionError(f"{str(path)[:200]!r}: cannot be read: {error}") from error
     return path
