@@ -83,7 +83,7 @@ def list_during_mutation(subject: Subject) -> None:
         turn = 0
         while not over.is_set():
             fs.pipe_file(f"{prefix}/moving/{turn % 7}", b"x")
-            fs.rm_file(f"{prefix}/moving/{(turn + 3) % 7}")
+            fs.rm_file(f"{prefix}/moving/{turn % 7}")
             turn += 1
 
     with ThreadPoolExecutor(1) as pool:
