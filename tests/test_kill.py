@@ -46,11 +46,15 @@ class Runner:
                 command, stdin=pipe, stdout=pipe, stderr=stderr, text=True
             )
 
-    def __call__(self, folder: Path, verb: str, boundary: str = "") -> int:
+    def __call__(self, folder: Path, verb: str, boundary: str = "", pipeline: str = "light") -> int:
         """Return the exit code of an engine, or minus the signal that ended it."""
         assert self._process.stdin
         assert self._process.stdout
-        print(json.dumps([str(folder), verb, boundary]), file=self._process.stdin, flush=True)
+        print(
+            json.dumps([pipeline, str(folder), verb, boundary]),
+            file=self._process.stdin,
+            flush=True,
+        )
         return int(self._process.stdout.readline())
 
     def errors(self) -> str:
@@ -88,11 +92,9 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
-def assert_nothing_is_left(folder: Path, seconds: float = 30.0) -> None:
+def assert_nothing_is_left(opened: Session, folder: Path, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
-    while (left := [*alive(session(folder)), *processes_in(folder)]) and (
-        time.monotonic() < deadline
-    ):
+    while (left := [*alive(opened), *processes_in(folder)]) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert left == []
 
@@ -103,7 +105,7 @@ def assert_each_ran_once(folder: Path) -> None:
     assert lines.count("cluster begins") == 1
     lines.remove("cluster begins")
     assert lines == [f"{task} {what}" for task in _TASKS for what in ("begins", "ends")]
-    assert len(list((folder / "light" / "clusters").iterdir())) == 1
+    assert len(list((folder / "compute" / "clusters").iterdir())) == 1
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -113,7 +115,7 @@ def test_a_run_killed_here_is_resumed_and_nothing_runs_twice(
     assert engine(tmp_path, "start", boundary) == -9, engine.errors()
     assert engine(tmp_path, "resume") == 0, engine.errors()
     assert_each_ran_once(tmp_path)
-    assert_nothing_is_left(tmp_path)
+    assert_nothing_is_left(session(tmp_path), tmp_path)
     opened = session(tmp_path)
     assert opened.past(opened.find("light/r")).state.succeeded
 
@@ -134,4 +136,29 @@ def test_a_resume_that_is_killed_over_and_over_still_ends(engine: Runner, tmp_pa
             assert engine(tmp_path, "resume", f"after event {event}") == -9, engine.errors()
     assert engine(tmp_path, "resume") == 0, engine.errors()
     assert_each_ran_once(tmp_path)
-    assert_nothing_is_left(tmp_path)
+    assert_nothing_is_left(session(tmp_path), tmp_path)
+
+
+@pytest.mark.spark
+def test_recommendations_with_real_spark_survive_three_kills(
+    engine: Runner, tmp_path: Path
+) -> None:
+    """While features run, while the model is trained, and before recommend is committed."""
+    pipeline = "recommendations"
+    opened = session(tmp_path, pipeline)
+    verb = "start"
+    for event, at_work in (
+        ("features running", {"spark", "features"}),
+        ("train running", {"spark", "train"}),
+        ("recommend committing", {"spark"}),
+    ):
+        assert engine(tmp_path, verb, f"after event {event}", pipeline) == -9, engine.errors()
+        assert {handle.name.split("-")[2] for handle in alive(opened)} == at_work
+        verb = "resume"
+    assert engine(tmp_path, "resume", "", pipeline) == 0, engine.errors()
+    assert_nothing_is_left(opened, tmp_path)
+    state = opened.past(opened.find(f"{pipeline}/r")).state
+    assert state.succeeded
+    assert {s.attempt for s in state.of.values()} == {1}
+    started = [*tmp_path.glob("compute/*/*/request.json"), *tmp_path.glob("local/*/*/request.json")]
+    assert len(started) == 4

@@ -1,7 +1,8 @@
-"""Runs and resumes the light pipeline in processes that kill themselves where they are told.
+"""Runs and resumes pipelines in processes that kill themselves where they are told.
 
-Reads one JSON list of strings a line, [folder, "start" or "resume", boundary], and forks:
-what takes long is imported once. Answers with a line: the exit code, or minus the signal.
+Reads one JSON list of strings a line, [pipeline, folder, "start" or "resume", boundary], and
+forks: what takes long is imported once. Answers with a line: the exit code, or minus the
+signal. The pipeline is "light", or "recommendations" for the one with real Spark.
 """
 
 from __future__ import annotations
@@ -32,14 +33,17 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 
-def session(folder: Path) -> Session:
+def session(folder: Path, pipeline: str = "light") -> Session:
     light = Offer(BackendSpec("light", "compute", "light:Light"), "tests")
     bindings = {
         "store": {"backend": "folder", "root": str(folder / "store")},
         "container": {"backend": "process", "root": str(folder / "local")},
-        "compute": {"backend": "light", "root": str(folder / "light")},
+        "compute": {
+            "backend": "light" if pipeline == "light" else "spark-local",
+            "root": str(folder / "compute"),
+        },
     }
-    target = Target.model_validate({"name": "light", "base": folder, **bindings})
+    target = Target.model_validate({"name": "test", "base": folder, **bindings})
     return Session(target, Registry([*installed(), light], []))
 
 
@@ -82,20 +86,22 @@ def _task(name: str) -> str:
     return name.split("-")[2]
 
 
-def _run(folder: Path, verb: str, boundary: str) -> bool:
-    opened = session(folder)
+def _run(pipeline: str, folder: Path, verb: str, boundary: str) -> bool:
+    opened = session(folder, pipeline)
     _arm(opened, boundary)
-    if verb == "start":
+    if verb == "resume":
+        engine = opened.resume(opened.find(f"{pipeline}/r"))
+    elif pipeline == "light":
         run = Run(id="r", params={"ledger": str(folder / "ledger")})
         engine = opened.start(load(HERE / "pipeline"), run)
     else:
-        engine = opened.resume(opened.find("light/r"))
+        engine = opened.start(load(HERE.parents[1] / "dags" / pipeline), Run(id="r"))
     return engine.run().succeeded
 
 
-def _child(folder: str, verb: str, boundary: str) -> None:
+def _child(pipeline: str, folder: str, verb: str, boundary: str) -> None:
     try:
-        os._exit(0 if _run(Path(folder), verb, boundary) else 1)
+        os._exit(0 if _run(pipeline, Path(folder), verb, boundary) else 1)
     except BaseException:
         traceback.print_exc()
         os._exit(2)
