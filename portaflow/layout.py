@@ -126,14 +126,23 @@ def _spread(
     heights: Mapping[Key, float],
     gap: float,
 ) -> None:
-    """Put each at the place it wants, push apart what overlaps, and share the push equally."""
-    edge = float("-inf")
+    """Put each as near as can be to the place it wants: those in each other's way as a block.
+
+    A block lies where its members want it on average (isotonic regression, by pooling).
+    """
+    offset, edge = [], 0.0  # of each from the first, if all were packed
     for key in layer:
-        y[key] = max(wanted[key], edge + heights[key] / 2)
-        edge = y[key] + heights[key] / 2 + gap
-    push = _mean([y[key] - wanted[key] for key in layer], 0.0)
-    for key in layer:
-        y[key] -= push
+        offset.append(edge + heights[key] / 2)
+        edge += heights[key] + gap
+    blocks: list[tuple[float, int]] = []  # where the members want it, in sum; how many they are
+    for key, packed in zip(layer, offset, strict=True):
+        total, count = wanted[key] - packed, 1
+        while blocks and blocks[-1][0] / blocks[-1][1] > total / count:
+            before = blocks.pop()
+            total, count = total + before[0], count + before[1]
+        blocks.append((total, count))
+    places = [total / count for total, count in blocks for _ in range(count)]
+    y.update({k: at + packed for k, at, packed in zip(layer, places, offset, strict=True)})
 
 
 def _mean(values: list[float], otherwise: float) -> float:
