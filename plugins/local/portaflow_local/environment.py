@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -69,10 +70,14 @@ def build(requirements: Path, folder: Path) -> None:
             return
         shutil.rmtree(folder, ignore_errors=True)  # what a build that was killed has left
         print(f"building an environment from {requirements.name}", flush=True)  # noqa: T201
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-        options = ["--disable-pip-version-check", "-r", str(requirements)]
-        subprocess.run([*pip, *options], check=True)
+        python = str(folder / "bin" / "python")
+        # To install pip there as well takes seconds, and its own is as good.
+        here = importlib.util.find_spec("pip") is not None
+        venv = [sys.executable, "-m", "venv", *(["--without-pip"] if here else [])]
+        subprocess.run([*venv, str(folder)], check=True)
+        pip = [sys.executable, "-m", "pip", "--python", python] if here else [python, "-m", "pip"]
+        options = ["--quiet", "--disable-pip-version-check", "-r", str(requirements)]
+        subprocess.run([*pip, "install", *options], check=True)
         (folder / _READY).touch()
 
 

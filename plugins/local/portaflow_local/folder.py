@@ -61,12 +61,10 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
 
     def _publish(self, draft: str, path: str, create: bool = False) -> None:
         """Let a draft take the key's place; again if its folder vanished in between."""
+        folder = os.path.dirname(path)
         for _ in range(100):
             try:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-            except FileExistsError as error:  # not the key is there: a part of its path is one
-                raise NotADirectoryError(f"{path}: {error.filename} is a key") from error
-            try:
+                os.makedirs(folder, exist_ok=True)
                 if create:
                     os.link(draft, path)
                     os.unlink(draft)
@@ -74,6 +72,13 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
                     os.replace(draft, path)
             except FileNotFoundError:
                 continue
+            except FileExistsError as error:
+                if error.filename == draft:
+                    raise  # the key is there
+                if os.path.exists(error.filename) and not os.path.isdir(error.filename):
+                    text = f"{path}: a part of it, {error.filename}, is a key"
+                    raise NotADirectoryError(text) from error
+                continue  # a folder that was there when it was made and is not any more
             return
         raise FileNotFoundError(path)
 
