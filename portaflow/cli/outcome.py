@@ -42,8 +42,9 @@ def show(plan: Plan, state: RunState, seconds: float, report: str) -> None:
     all_rows = list(rows(plan, state))
     name_width = min(max(len(r.label) for r in all_rows), 40)
     word_width = max(len(r.word) for r in all_rows)
+    time_width = max(len(_time(r)) for r in all_rows)
     for row in all_rows:
-        _show_row(row, name_width, word_width)
+        _show_row(row, name_width, word_width, time_width)
     word = verdict(state)
     colour = {"succeeded": "green", "unfinished": "yellow"}.get(word, "red")
     click.echo()
@@ -55,13 +56,16 @@ def show(plan: Plan, state: RunState, seconds: float, report: str) -> None:
         click.echo(f"report: {report}")
 
 
-def _show_row(row: Row, name_width: int, word_width: int) -> None:
+def _time(row: Row) -> str:
+    return "" if row.seconds is None else duration(row.seconds)
+
+
+def _show_row(row: Row, name_width: int, word_width: int, time_width: int) -> None:
     mark = click.style(MARKS[row.look], fg=_COLOURS[row.look])
     word = click.style(f"{row.word:{word_width}}", fg=_COLOURS[row.look])
-    seconds = "" if row.seconds is None else duration(row.seconds)
     attempt = f"attempt {row.state.attempt}" if row.state.attempt > 1 else ""
-    line = f"{mark} {cut(row.label, name_width):{name_width}}  {word}  {seconds:>8}  {attempt}"
-    click.echo(line.rstrip())
+    name = f"{cut(row.label, name_width):{name_width}}"
+    click.echo(f"{mark} {name}  {word}  {_time(row):>{time_width}}  {attempt}".rstrip())
     if row.state.phase is not Phase.DONE:
         return
     pad = max((len(name) for name in row.action.outputs), default=0)

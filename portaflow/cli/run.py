@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -88,34 +90,41 @@ def stop(session: Session, run: str, as_json: bool) -> None:
     """
     ref = session.find(run) if run else _only_open(session)
     if ref is None:
-        click.echo(f"no run on target {session.target.name!r} is under way; nothing to stop")
+        _nothing_to_stop(f"no run on target {session.target.name!r} is under way", {}, as_json)
         return
-    past = session.recorded(ref)
-    if past.state.ended and not past.journal.alive():
-        word = outcome.verdict(past.state)
-        click.echo(f"run {ref} has ended: {word}; there is nothing to stop")
+    past, began = session.recorded(ref), time.time()
+    plan, state = past.plan, past.state
+    if state.ended and not past.journal.alive():
+        document = outcome.document(plan, state, outcome.elapsed(state, began), "")
+        _nothing_to_stop(f"run {ref} has ended: {document['state']}", document, as_json)
         return
     shown = progress(live=False)
-    began = time.time()
     if past.journal.alive():
         _ask(past, ref, shown)
-    if not past.state.ended:
+    if not state.ended:
         shown.say(f"the engine of {ref} is gone; stopping all that it started")
         engine = session.stop(ref, shown.observe, shown.trouble)
-        with Interrupts(_Stopping(shown, engine).told):
-            past_state = engine.run()
-    else:
-        past_state = past.state
-    seconds = outcome.elapsed(past_state, began)
-    report = outcome.write_report(session, past.plan)
+        state = engine.state
+        with Interrupts(_Stopping(shown, engine).told), suppress(LeakError):  # told below
+            engine.run()
+    report = outcome.write_report(session, plan)
+    leak = outcome.leak(plan, state)
     if as_json:
-        print_json(outcome.document(past.plan, past_state, seconds, report))
+        seconds, left = outcome.elapsed(state, began), leak.handles if leak else ()
+        print_json(outcome.document(plan, state, seconds, report, left))
     else:
-        names = outcome.stopped(past.plan, past_state, began)
+        names = outcome.stopped(plan, state, began)
         click.echo(f"stopped: {', '.join(names) or 'nothing was running any more'}")
-        click.echo(f"go on: {again('resume', past.plan.run)}")
-    if leak := outcome.leak(past.plan, past_state):
+        click.echo(f"go on: {again('resume', plan.run)}")
+    if leak:
         raise leak
+
+
+def _nothing_to_stop(why: str, document: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(f"{why}; there is nothing to stop")
 
 
 def new_id() -> str:
@@ -185,12 +194,15 @@ def _ask(past: Past, ref: RunRef, shown: Progress) -> None:
     lease = past.journal.lease() or {}
     shown.say(f"asked the engine of {ref} (process {lease.get('pid')}) to stop")
     alive = True
-    while alive:
-        alive = past.journal.alive()  # looked at first: what it wrote by then is all there is
-        for event in past.news():
-            shown.observe(past.plan.by_id[event.action], event)
-        if alive:
-            time.sleep(_LOOK_AGAIN)
+    try:
+        while alive:
+            alive = past.journal.alive()  # looked at first: what it wrote by then is all there is
+            for event in past.news():
+                shown.observe(past.plan.by_id[event.action], event)
+            if alive:
+                time.sleep(_LOOK_AGAIN)
+    except KeyboardInterrupt:
+        raise RunError(f"no longer waiting; the engine of {ref} was asked and will stop") from None
 
 
 def _latest(session: Session, pipeline: str, wanted: Callable[[Past], bool]) -> list[RunRef]:

@@ -119,7 +119,8 @@ def test_plan_shows_the_order_and_writes_nothing(place: Path, invoke: Invoke, wr
         "shop",
         "clusters=[Cluster(name='etl', workers=2)], tasks=["
         "SparkTask(id='clean', main='clean.py', cluster='etl', outputs=['rows'],"
-        " args=['{{ outputs.rows }}']),"
+        " args=['{{ outputs.rows }}'], inputs={'raw': 'load.raw'}),"
+        "sh('load', 'true', outputs=['raw']),"
         "sh('count', 'wc', inputs={'rows': 'clean.rows'}, retries=2)]",
     )
     (folder / "clean.py").write_text("")
@@ -128,6 +129,7 @@ def test_plan_shows_the_order_and_writes_nothing(place: Path, invoke: Invoke, wr
     assert [p for p in sorted(place.rglob("*")) if "__pycache__" not in p.parts] == before
     heads = [line for line in text.splitlines() if line[:1].isdigit()]
     assert [h.split()[1:4] for h in heads] == [
+        ["start", "container", "load"],
         ["start", "cluster", "etl"],
         ["start", "job", "clean"],
         ["start", "container", "count"],
