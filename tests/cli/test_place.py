@@ -120,6 +120,28 @@ def test_backends_lists_what_is_offered_and_what_is_broken(invoke: Invoke, stran
     assert "process: no images: a process has no image" in verbose
 
 
+def test_plugins_on_the_path_that_break_when_imported_hurt_nobody_else(
+    invoke: Invoke, start: Start, write: Write, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("p", 'tasks=(sh("a", "true"),)')
+    site = place / "site"
+    for name, code in (("raises", "raise ZeroDivisionError('boom')"), ("exits", "exit(9)")):
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[portaflow]\n{name} = {name}\n")
+        (site / f"{name}.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    assert start("--help").ended()[0] == 0
+    code, out, err = start("backends", "--json").ended()
+    assert code == 0, err
+    told = {b["plugin"]: (b["distribution"], b["error"]) for b in json.loads(out)["broken"]}
+    assert told["raises"] == ("raises", "ZeroDivisionError: boom")
+    assert told["exits"] == ("exits", "SystemExit: 9")
+    assert start("run", "p").ended()[0] == 0
+    assert start("doctor").ended()[0] == 1
+
+
 # -- doctor
 
 
