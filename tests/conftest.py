@@ -7,6 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The machine may be busy, so an example has no deadline; and no file is left behind.
+settings.register_profile("portaflow", deadline=None, database=None, print_blob=True)
+settings.load_profile("portaflow")
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from portaflow.backend import Cause, Handle
@@ -129,7 +129,6 @@ def test_success_is_never_taken_back_but_by_a_resume_or_a_loss() -> None:
 # -- what follows
 
 
-@settings(max_examples=100, deadline=None)
 @given(plans(), st.data())
 def test_every_run_ends_and_nothing_starts_too_early(given_plan: Plan, data: st.DataObject) -> None:
     """An engine in a few lines, against a world that does what it likes."""
