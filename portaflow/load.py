@@ -18,7 +18,7 @@ from .pipeline import CallTask, Cluster, ContainerTask, Pipeline, Source, SparkT
 from .validation import explain
 
 _NAMES = ("pipeline.py", "pipeline.yaml", "pipeline.yml")
-_LARGEST = 16 * 2**20  # bytes
+_LARGEST = 4 * 2**20  # bytes; half a minute of YAML
 _DEEPEST = 100  # brackets in brackets
 _SHOWN = 300  # characters of somebody else's error
 

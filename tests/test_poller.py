@@ -271,3 +271,21 @@ def test_an_outage_is_no_fault_of_the_plugin(
     poller.watch(Telling(answer), handle("a"), seen.append)
     until(lambda: seen)
     assert seen == [DONE]
+
+
+def test_a_round_that_works_wipes_the_faults_before_it(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LONGEST_TROUBLE", 0.01)
+    fault = KeyError("x")
+    answers: list[Any] = [fault, fault, RUNNING, fault, fault, DONE]
+    seen: list[Any] = []
+
+    def answer(name: str) -> Any:
+        if isinstance(one := answers.pop(0), Exception):
+            raise one
+        return one
+
+    poller.watch(Telling(answer), handle("a"), seen.append)
+    until(lambda: len(seen) == 2)
+    assert seen == [RUNNING, DONE]
