@@ -72,7 +72,7 @@ def test_order_of_rows_and_columns_and_the_number_of_files_do_not_matter(tmp_pat
 
 def test_one_changed_value_is_found_and_shown_beside_what_it_was(rows_of: Rows) -> None:
     n = 5000
-    a = {"id": list(range(n)), "score": [i / 7 for i in range(n)], "tag": ["x"] * n}
+    a: dict[str, Any] = {"id": list(range(n)), "score": [i / 7 for i in range(n)], "tag": ["x"] * n}
     changed = {**a, "score": [*a["score"][:4321], -1.0, *a["score"][4322:]]}
     found = rows_of(a, changed)
     assert not found.equal
@@ -114,7 +114,10 @@ def test_floats_that_are_no_plain_numbers(
 
 def test_a_tolerance_is_relative_and_holds_where_the_order_of_rows_changes(rows_of: Rows) -> None:
     n = 2000
-    a = {"k": [i % 3 for i in range(n)], "x": [1.0 + (i % 5) * 1e-13 for i in range(n)]}
+    a: dict[str, Any] = {
+        "k": [i % 3 for i in range(n)],
+        "x": [1.0 + (i % 5) * 1e-13 for i in range(n)],
+    }
     a["y"] = [float(i) for i in range(n)]
     b = {key: list(reversed(values)) for key, values in a.items()}
     b["x"] = [x * (1 + 1e-12) for x in b["x"]]
@@ -329,7 +332,7 @@ def test_a_renamed_csv_column_is_a_difference_of_schemas(tmp_path: Path) -> None
 def test_csv_floats_have_a_tolerance_and_text_and_integers_have_none(tmp_path: Path) -> None:
     def pair(x: str, y: str) -> tuple[Csv, Csv]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        return tuple(  # type: ignore[return-value]
+        return tuple(
             text(Csv, folder / n, f"k,v\na,{v}\n", suffix=".csv", numeric=True)
             for n, v in (("a", x), ("b", y))
         )
