@@ -3,7 +3,7 @@
 The loop alone changes the state. What may block (a provider's call, a commit) is done by
 threads that put what came of it into one queue. A turn of the loop takes what is in the
 queue, turns it into events, records them all in one object of the journal, and only then
-lets them take effect. What an event's effect is follows from its phase alone, so a resumed
+lets them act on the world. What an event's effect is follows from its phase alone, so a resumed
 run goes on by having the effects of the phases that its journal ends with.
 """
 
@@ -35,6 +35,8 @@ STOPS = 4
 CLOSING = 10.0
 """Seconds that the end of a run waits for a provider's calls that are under way."""
 
+_RUNNING = Phase.RUNNING
+_HELD = 0.05  # seconds for which the record that a thing runs may wait
 _NOBODY = 0  # no attempt: nobody waits for the answer
 _LIMIT, _OVER = 0, -1  # what a deadline is for, unless it counts how often a stop was asked for
 
@@ -63,7 +65,8 @@ class Engine:
         self._messages = self._calls.messages
         self._outcomes = Outcomes(plan, self.state, self._cancelled)
         self._observe = observe or (lambda action, event: None)
-        self._events: list[Event] = []  # of this turn, not yet recorded
+        self._events: list[Event] = []  # not yet recorded
+        self._held_until = 0.0
         self._deadlines: list[tuple[float, str, int, int]] = []
         self._adopted: set[str] = set()  # what a former engine began and nobody has seen since
         self._hurried: set[str] = set()  # whose start was under way when the run was cancelled
@@ -153,21 +156,28 @@ class Engine:
                 self._calls.stop(action, _NOBODY, ask)
 
     def _record(self) -> None:
-        """Record this turn's events; then, and not before, let them take effect."""
-        events, self._events = self._events, []
-        if not events:
+        """Record the events so far; then, and not before, let them take effect.
+
+        That a thing runs is recorded with what follows soon: a resume would find it by name.
+        """
+        held = time.time() < self._held_until and all(e.phase is _RUNNING for e in self._events)
+        if held or not self._events:
             return
+        events, self._events = self._events, []
         patiently(lambda: self._journal.append(events), None)
         for event in events:
             self._observe(self.plan.by_id[event.action], event)
         for event in events:
-            self._effect(self.plan.by_id[event.action], event.phase)
+            if event.phase is not _RUNNING:
+                self._effect(self.plan.by_id[event.action], event.phase)
 
     def _wait(self) -> Message | None:
         """Return the next message, or None when a deadline or a retry is due before it."""
         times = [t for t in (self.state.next_time(),) if t is not None]
         if self._deadlines:
             times.append(self._deadlines[0][0])
+        if self._events:
+            times.append(self._held_until)
         return self._next_message(max(min(times) - time.time(), 0.0) if times else None)
 
     def _next_message(self, timeout: float | None) -> Message | None:
@@ -178,7 +188,11 @@ class Engine:
 
     def _event(self, event: Event) -> None:
         self.state.apply(event)
+        if not self._events:
+            self._held_until = time.time() + _HELD
         self._events.append(event)
+        if event.phase is _RUNNING:  # to look does no harm
+            self._effect(self.plan.by_id[event.action], _RUNNING)
 
     def _note(self, action: Action, phase: Phase, reason: str = "") -> None:
         self._event(self._outcomes.event(action, phase, time.time(), reason=reason))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -483,28 +483,37 @@ def test_a_thing_whose_status_is_garbage_is_ended_and_the_plugin_named(tmp_path:
 # -- a journal that cannot be written
 
 
-def refusing(stage: Stage, after: int, error: Exception) -> None:
-    """Let the journal take a number of records and no more."""
-    append = stage.journal.append
-    left = iter(range(after))
+def refusing(stage: Stage, last: str, error: Exception) -> None:
+    """Let the journal refuse the record of one event, "a running", and all after it."""
+    append, broken = stage.journal.append, threading.Event()
 
-    def once(events: Any) -> None:
-        if next(left, None) is None:
+    def moody(events: Iterable[Event]) -> None:
+        events = list(events)
+        if broken.is_set() or last in {f"{e.action} {e.phase.value}" for e in events}:
+            broken.set()
             raise error
         append(events)
 
-    stage.journal.append = once  # type: ignore[method-assign]
+    stage.journal.append = moody  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("after", range(7))
-def test_without_a_journal_all_that_may_run_is_stopped(tmp_path: Path, after: int) -> None:
+@pytest.mark.parametrize(
+    "last",
+    [
+        *(f"cluster {phase}" for phase in ("starting", "running", "done")),
+        *(f"{t} {p}" for t in "ab" for p in ("starting", "running", "committing", "done")),
+    ],
+)
+def test_without_a_journal_all_that_may_run_is_stopped(tmp_path: Path, last: str) -> None:
     world = World()
-    world.says = {"b": RUNNING}
     stage = Stage(tmp_path, *hybrid(), world=world)
-    refusing(stage, after, UnavailableError("the store is full"))
+    refusing(stage, last, UnavailableError("the store is full"))
     with pytest.raises(RunError, match=r"the store is full.*portaflow resume") as caught:
         stage.run()
     assert caught.value.exit_code == 1
+    assert world.alive == []
+    stage = Stage(tmp_path, *hybrid(), world=world)
+    assert stage.resume().succeeded
     assert world.alive == []
 
 
@@ -514,10 +523,11 @@ def test_without_a_journal_what_cannot_be_stopped_is_named(tmp_path: Path) -> No
             raise DeniedError("the token has expired")
 
     stage = Stage(tmp_path, *hybrid(), world=Refuses())
-    refusing(stage, 3, DeniedError("the store refuses"))
+    refusing(stage, "a committing", DeniedError("the store refuses"))
     with pytest.raises(LeakError) as caught:
         stage.run()
-    assert [stage.world.short(h.name) for h in caught.value.handles] == ["a-1", "cluster-1"]
+    assert caught.value.exit_code == 3
+    assert [stage.world.short(h.name) for h in caught.value.handles] == ["cluster-1"]
 
 
 def test_a_journal_that_fails_for_a_while_is_written_when_it_can_be(tmp_path: Path) -> None:
