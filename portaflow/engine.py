@@ -67,6 +67,7 @@ class Engine:
         self._observe = observe or (lambda action, event: None)
         self._events: list[Event] = []  # not yet recorded
         self._held_until = 0.0
+        self._doubtful = threading.Event()  # whether the run is still this engine's
         self._deadlines: list[tuple[float, str, int, int]] = []
         self._adopted: set[str] = set()  # what a former engine began and nobody has seen since
         self._hurried: set[str] = set()  # whose start was under way when the run was cancelled
@@ -74,6 +75,11 @@ class Engine:
     def cancel(self) -> None:
         """Stop what runs, clusters too, and start nothing more."""
         self._cancelled.set()
+        self._messages.put(None)
+
+    def look_for_rival(self) -> None:
+        """Find out soon whether the run is still this engine's: only a record can tell."""
+        self._doubtful.set()
         self._messages.put(None)
 
     def run(self) -> RunState:
@@ -161,8 +167,9 @@ class Engine:
         That a thing runs is recorded with what follows soon: a resume would find it by name.
         """
         held = time.time() < self._held_until and all(e.phase is _RUNNING for e in self._events)
-        if held or not self._events:
+        if not self._doubtful.is_set() and (held or not self._events):
             return
+        self._doubtful.clear()
         events, self._events = self._events, []
         patiently(lambda: self._journal.append(events), None)
         for event in events:

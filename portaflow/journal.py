@@ -115,10 +115,15 @@ class Journal:
         self._write([], header)
         self._beat()
 
-    def keep_alive(self, on_wish: Callable[[], None]) -> None:
-        """Give signs of life until `close`; call `on_wish` once when a stop is asked for."""
+    def keep_alive(
+        self, on_wish: Callable[[], None], on_rival: Callable[[], None] = lambda: None
+    ) -> None:
+        """Give signs of life until `close`; call `on_wish` once when a stop is asked for.
+
+        `on_rival` is called while the lease is another engine's: one of the two lost the run.
+        """
         self._heart = threading.Thread(
-            target=self._live, args=(on_wish,), name="lease", daemon=True
+            target=self._live, args=(on_wish, on_rival), name="lease", daemon=True
         )
         self._heart.start()
 
@@ -157,9 +162,12 @@ class Journal:
 
     # -- signs of life, and the wish to stop
 
-    def _live(self, on_wish: Callable[[], None]) -> None:
+    def _live(self, on_wish: Callable[[], None], on_rival: Callable[[], None]) -> None:
         told = False
         while not self._closed.wait(HEARTBEAT):
+            with suppress(PortaflowError):  # the next record will tell
+                if (self.lease() or {}).get("engine", self.engine) != self.engine:
+                    on_rival()
             self._beat()
             if not told and self.asked_to_stop():
                 told = True

@@ -172,7 +172,7 @@ class Session:
             planned, self.drivers(planned, folder), self.fs, journal,
             past=events, observe=observe, on_trouble=on_trouble,
         )  # fmt: skip
-        journal.keep_alive(engine.cancel)
+        journal.keep_alive(engine.cancel, engine.look_for_rival)
         return engine
 
     def drivers(self, planned: Plan, folder: Path) -> Callable[[str], Driver[Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from portaflow import calls, engine, poller, state
+from portaflow import calls, engine, journal, poller, state
 from portaflow.backend import Cause, Handle, Request, State, Status
 from portaflow.errors import (
     DeniedError,
@@ -561,6 +561,26 @@ def test_an_engine_whose_run_is_taken_stops_and_leaves_all_to_the_other(tmp_path
     world.becomes("a-1", Status(state=State.SUCCEEDED))
     assert other.run().succeeded
     assert world.log == _WHOLE
+
+
+def test_an_engine_notices_by_itself_that_its_run_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "HEARTBEAT", 0.01)
+    world = World()
+    world.says = {"a": RUNNING}
+    stage = Stage(tmp_path, *hybrid(), world=world)
+    stage.journal.begin({})
+    running = Background(first := stage.engine())
+    stage.journal.keep_alive(first.cancel, first.look_for_rival)
+    world.wait_for("start a-1")
+    other, taken = stage.taken_over()
+    taken.keep_alive(other.cancel, other.look_for_rival)
+    running.end()  # though nothing happens to what runs
+    assert isinstance(running.error, RunError)
+    assert world.alive == ["a-1", "cluster-1"]
+    world.becomes("a-1", Status(state=State.SUCCEEDED))
+    assert other.run().succeeded
 
 
 # -- resume
