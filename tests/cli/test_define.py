@@ -174,8 +174,9 @@ def test_a_parameter_is_read_as_its_default_is_typed(
 @pytest.mark.parametrize(
     ("given", "said"),
     [("n", "name=value"), ("=3", "name=value"), ("nonne=3", "did you mean 'none'?"),
-     ("n=three", "must be of type int"), ("n=true", "must be of type int"), ("b=1", "must be of type bool"),
-     ("x=nan", "must be of type float"), ("l=" + "[" * 100_000, "must be of type list")],
+     ("n=three", "must be of type int"), ("n=true", "must be of type int"),
+     ("b=1", "must be of type bool"), ("x=nan", "must be of type float"),
+     ("l=" + "[" * 100_000, "must be of type list")],
 )  # fmt: skip
 def test_a_wrong_parameter_is_refused(invoke: Invoke, write: Write, given: str, said: str) -> None:
     write("p", f"{PARAMS} sh('a', 'true')]")
