@@ -16,12 +16,14 @@ from portaflow_local.folder import FolderFileSystem
 
 from portaflow.backend import State, Status
 from portaflow.call import CallDriver
-from portaflow.errors import ConflictError, NotFoundError
+from portaflow.errors import ConflictError, NotFoundError, RunError
 from portaflow.load import load
 from portaflow.plan import CallSpec, Run
 from portaflow.session import Session
 from portaflow.state import RunState
 from portaflow.target import load_target
+
+from .world import Background
 
 _FUNCTIONS = """
 import os, signal, subprocess, sys, time
@@ -300,3 +302,20 @@ def test_a_call_ends_with_its_engine_and_a_resume_makes_it_again(
     assert state.succeeded
     assert state["t"].attempt == 2
     assert len(ledger.read_text().split()) == 2
+
+
+def test_a_call_ends_when_another_engine_takes_its_run(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = tmp_path / "pids"
+    kwargs = {"ledger": str(ledger)}
+    (project / "pipeline.py").write_text(_PIPELINE.format(function="stubborn", kwargs=kwargs))
+    session = Session(load_target())
+    running = Background(session.start(load(project), Run(id="r")))
+    first = pid_in(ledger)
+    monkeypatch.setenv("SLEEP_FOR", "0")
+    other = session.resume(session.find("p/r"), force=True)
+    running.end()
+    assert isinstance(running.error, RunError)
+    until(lambda: is_gone(first))
+    assert other.run()["t"].attempt == 2
