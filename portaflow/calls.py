@@ -84,7 +84,7 @@ class Calls:
         if attempt == 1 or action.verb == "attach":
             return action.name
         plan = self._plan
-        return resource_name(plan.pipeline, plan.run, action.kind, action.subject, attempt)
+        return resource_name(plan.pipeline, plan.home, action.kind, action.subject, attempt)
 
     # -- in threads; each answers with one message
 

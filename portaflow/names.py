@@ -14,12 +14,14 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def resource_name(pipeline: str, run: str, kind: str, subject: str, attempt: int = 1) -> str:
+def resource_name(pipeline: str, home: str, kind: str, subject: str, attempt: int = 1) -> str:
     """Return the name of a remote thing: at most 40 of [a-z0-9-], begins with a letter.
 
-    Equal parts give an equal name from any machine; other parts another one (48 bits).
+    `home` is the run's URI, and so the run: two stores may hold runs of one id, and what they
+    start may meet in one account. Equal parts give an equal name from any machine; other parts
+    another one (48 bits).
     """
-    parts = (pipeline, run, kind, subject, str(attempt))
+    parts = (pipeline, home, kind, subject, str(attempt))
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
     end = f"{digest}-{attempt}"
     half = (_LONGEST - len(f"pf---{end}")) // 2
@@ -27,9 +29,9 @@ def resource_name(pipeline: str, run: str, kind: str, subject: str, attempt: int
     return "-".join(filter(None, words))
 
 
-def owner_label(pipeline: str, run: str) -> str:
-    """Return the owner of everything a run starts: label-safe, at most 40 characters."""
-    digest = hashlib.sha256(f"{pipeline}\0{run}".encode()).hexdigest()[:12]
+def owner_label(pipeline: str, home: str) -> str:
+    """Return the owner of everything that the run at `home` starts: label-safe, at most 40."""
+    digest = hashlib.sha256(f"{pipeline}\0{home}".encode()).hexdigest()[:12]
     return "-".join(filter(None, ("pf", _slug(pipeline)[:24].strip("-"), digest)))
 
 

@@ -160,7 +160,7 @@ class _Planner:
         wanted: Mapping[str, Capability | None], parent: str = "",
         needs: frozenset[str] = frozenset(), **rest: Any,
     ) -> None:  # fmt: skip
-        name = resource_name(self.pipeline.name, self.run.id, kind, subject)
+        name = resource_name(self.pipeline.name, self.asks.home, kind, subject)
         if kind == "cluster":
             self.names[id] = name
         if kind == "call":

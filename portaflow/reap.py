@@ -109,7 +109,7 @@ def _claim(
     except PortaflowError:  # a damaged journal owns nothing that could be told
         return
     pipeline, run = journal.header["pipeline"], journal.header["run"]
-    owner = owner_label(pipeline, run)
+    owner = owner_label(pipeline, journal.home)
     since = _since(events)
     for handle in patiently(lambda: list(driver.owned(owner)), None):
         if mine := unowned.pop((kind, handle.id), None):

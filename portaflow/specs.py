@@ -121,17 +121,14 @@ class Asks:
     def __init__(
         self, pipeline: Pipeline, target: Target, run: Run, store: ObjectStore, local: Local
     ) -> None:
-        self.owner = owner_label(pipeline.name, run.id)
         self.staged: dict[str, Staged] = {}
         self._target, self._store, self._local = target, store, local
         self._sources = {**pipeline.sources, **target.sources}
         self._prefix = f"{key_part(pipeline.name)}/{key_part(run.id)}"
+        self.home = store.url(self._prefix)
+        self.owner = owner_label(pipeline.name, self.home)
         self._context = run_context(run.id, run.logical_date, parameters(pipeline, target, run))
         self._store_env, self._store_conf = dict(store.container_env()), dict(store.spark_conf())
-
-    @property
-    def home(self) -> str:
-        return self._store.url(self._prefix)
 
     def cluster(self, cluster: Cluster) -> Ask:
         conf = renderer(self._context, f"cluster {cluster.name!r}")

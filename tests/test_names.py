@@ -30,8 +30,14 @@ def test_names_are_equal_only_for_equal_things(
 
 
 def test_a_name_is_the_same_on_every_machine_and_says_what_it_is_for() -> None:
-    name = resource_name("recommendations", "2026-01-02", "job", "features", 3)
-    assert name == "pf-recommenda-features-642b0be5654a-3"
+    name = resource_name("recommendations", "s3://lake/recommendations/r1", "job", "features", 3)
+    assert name == "pf-recommenda-features-666f84d127eb-3"
+
+
+def test_runs_of_one_id_in_two_stores_share_no_name() -> None:
+    here, there = (f"file:///{place}/store/demo/monday" for place in ("here", "there"))
+    assert resource_name("demo", here, "job", "a") != resource_name("demo", there, "job", "a")
+    assert owner_label("demo", here) != owner_label("demo", there)
 
 
 @given(words, words)

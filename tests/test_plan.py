@@ -462,7 +462,7 @@ def test_a_request_holds_name_owner_time_to_live_and_the_rendered_words() -> Non
     made = planned(HYBRID)
     job = made.by_id["features"]
     assert job.request is not None
-    assert job.name == resource_name("recommendations", RUN.id, "job", "features")
+    assert job.name == resource_name("recommendations", made.home, "job", "features")
     assert job.request["name"] == job.name
     assert job.request["owner"] == made.owner
     assert job.request["ttl"] > HYBRID.by_id["features"].timeout

@@ -122,7 +122,7 @@ class Stage:
     def _placed(self, action: Action) -> Action:
         from dataclasses import replace
 
-        name = action.name or resource_name("p", "r", action.kind, action.subject)
+        name = action.name or resource_name("p", self.home, action.kind, action.subject)
         home = "" if action.kind == "cluster" else f"{self.home}/{action.subject}"
         outputs = {o: f"{home}/{o}" for o in action.outputs}
         return replace(action, name=name, home=home, outputs=outputs, request={"name": name})

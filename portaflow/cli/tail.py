@@ -153,4 +153,4 @@ class _Reader:
         plan, action = self._past.plan, self._action
         if action.verb == "attach":
             return action.name
-        return resource_name(plan.pipeline, plan.run, action.kind, action.subject, attempt.number)
+        return resource_name(plan.pipeline, plan.home, action.kind, action.subject, attempt.number)
