@@ -1,0 +1,1 @@
+"""Local clouds: AWS, GCP and Kubernetes on this machine, where jobs really run."""

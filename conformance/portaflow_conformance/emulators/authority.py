@@ -1,0 +1,24 @@
+"""A certificate authority that lives as long as the stand-ins do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trustme
+
+
+class Authority:
+    """Signs certificates for any host; clients trust `bundle` alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ca = trustme.CA(organization_name="portaflow stand-ins")
+        self._folder = folder
+        self.bundle = folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(self.bundle)
+
+    def issue(self, *hosts: str) -> Path:
+        """Write key and certificate chain for `hosts` (wildcards too) into one PEM file."""
+        path = self._folder / f"{hosts[0].replace('*', 'any').replace(':', '-')}.pem"
+        self._ca.issue_cert(*hosts).private_key_and_cert_chain_pem.write_to_path(path)
+        path.chmod(0o600)
+        return path
