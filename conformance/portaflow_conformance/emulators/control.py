@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 Effect = Literal[
     "throttle", "error", "latency", "reset-before", "reset-after", "hang", "fail", "die",
     "hide", "expire-watch", "evict",
 ]  # fmt: skip
+
+_KEPT = 200_000  # calls in memory: hours of load must not grow without end; the file has all
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +38,29 @@ class Fault:
     status: int = 500
     hit: int = 0  # how often it has happened
 
+    @classmethod
+    def parse(cls, order: Any) -> Fault:
+        """Read an order from JSON. Raises ValueError, which says what is wrong with it."""
+        if not isinstance(order, dict):
+            raise ValueError(f"a fault is a JSON object, not {order!r}")
+        types = {f.name: str(f.type) for f in fields(cls) if f.name != "hit"}
+        for key, value in order.items():
+            if key not in types:
+                raise ValueError(f"a fault has no {key!r}; it has {', '.join(types)}")
+            wanted = {"int": int, "float": (int, float)}.get(types[key], str)
+            if isinstance(value, bool) or not isinstance(value, wanted):  # type: ignore[arg-type]
+                raise ValueError(f"{key} of a fault is of type {types[key]}, not {value!r}")
+        if order.get("effect") not in get_args(Effect):
+            raise ValueError(f"effect of a fault is one of {', '.join(get_args(Effect))}")
+        fault = cls(**order)
+        if not 0 <= fault.probability <= 1:
+            raise ValueError(f"probability of a fault is from 0 to 1, not {fault.probability}")
+        if fault.times < -1 or fault.skip < 0 or not 0 <= fault.seconds < float("inf"):
+            raise ValueError("times of a fault is -1 or more, skip and seconds 0 or more")
+        if not 400 <= fault.status <= 599:
+            raise ValueError(f"status of a fault is an HTTP error, not {fault.status}")
+        return fault
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
@@ -48,7 +75,7 @@ class Call:
 
 @dataclass
 class Control:
-    """Thread-safe; deterministic by `seed` for one order of calls."""
+    """Thread-safe; deterministic by `seed` for one order of the calls that a fault matches."""
 
     seed: int = 0
     calls: list[Call] = field(default_factory=list)
@@ -56,8 +83,9 @@ class Control:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._dice = random.Random(self.seed)  # noqa: S311  reproducible, not secret
+        self._dice: dict[int, random.Random] = {}
         self._jump = 0.0
+        self._log: Any = None
         self.on_call: Callable[[Call], None] = lambda call: None
 
     def order(self, fault: Fault) -> Fault:
@@ -68,18 +96,34 @@ class Control:
     def clear(self) -> None:
         with self._lock:
             self.faults.clear()
+            self._dice.clear()
 
     def called(self, operation: str, principal: str = "", **params: Any) -> Fault | None:
         """Record a call, and return the fault that was ordered for it, if any."""
         with self._lock:
             fault = next((f for f in self.faults if self._strikes(f, operation)), None)
-            call = Call(
-                time=time.time(), operation=operation, principal=principal, params=params,
-                fault=fault.effect if fault else "",
-            )  # fmt: skip
-            self.calls.append(call)
+            call = self._record(operation, principal, params, fault.effect if fault else "")
         self.on_call(call)
         return fault
+
+    def note(self, operation: str, principal: str = "", **params: Any) -> None:
+        """Record what is no provider's call, such as a host refused: no fault strikes it."""
+        with self._lock:
+            call = self._record(operation, principal, params, "")
+        self.on_call(call)
+
+    def _record(
+        self, operation: str, principal: str, params: Mapping[str, Any], fault: str
+    ) -> Call:
+        call = Call(
+            time=time.time(), operation=operation, principal=principal, params=params, fault=fault
+        )
+        if len(self.calls) >= _KEPT:
+            del self.calls[: _KEPT // 10]
+        self.calls.append(call)
+        if self._log is not None:
+            self._log.write(json.dumps(asdict(call), default=str) + "\n")
+        return call
 
     def _strikes(self, fault: Fault, operation: str) -> bool:
         if fault.times == 0 or not fnmatchcase(operation, fault.operation):
@@ -87,11 +131,18 @@ class Control:
         if fault.skip > 0:
             fault.skip -= 1
             return False
-        if fault.probability < 1.0 and self._dice.random() >= fault.probability:
+        if fault.probability < 1.0 and self._dice_of(fault).random() >= fault.probability:
             return False
         fault.times -= fault.times > 0
         fault.hit += 1
         return True
+
+    def _dice_of(self, fault: Fault) -> random.Random:
+        """One for each fault: calls that it does not match must not change what it does."""
+        if id(fault) not in self._dice:
+            place = next(i for i, f in enumerate(self.faults) if f is fault)
+            self._dice[id(fault)] = random.Random(f"{self.seed}/{place}")  # noqa: S311  no secret
+        return self._dice[id(fault)]
 
     def count(self, operation: str) -> int:
         """How many calls match a pattern."""
@@ -104,11 +155,28 @@ class Control:
 
     def jump(self, seconds: float) -> None:
         """Let times-to-live age at once."""
-        self._jump += seconds
+        with self._lock:
+            self._jump += seconds
 
-    def to_json(self) -> dict[str, Any]:
+    def log_to(self, path: Path) -> None:
+        """From now on append each call to a file too, as a line of JSON."""
+        with self._lock:
+            self._close()
+            self._log = path.open("a", buffering=1, encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the file of the log; idempotent."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def to_json(self, operation: str = "*") -> dict[str, Any]:
         with self._lock:
             return {
                 "faults": [asdict(f) for f in self.faults],
-                "calls": [asdict(c) for c in self.calls],
+                "calls": [asdict(c) for c in self.calls if fnmatchcase(c.operation, operation)],
             }

@@ -8,13 +8,17 @@ before each whether a fault was ordered.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from .authority import Authority
 from .control import Control
+
+
+def _no_tunnel(port: int) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +27,36 @@ class Place:
 
     `folder` is its own and is removed at the end; `authority` signs certificates that clients
     trust; `control` holds the faults, the log of calls and the clock; `pace` stretches the time
-    that states take (0 is at once, 1 is about two seconds for a cluster).
+    that states take (0 is at once, 1 is about two seconds for a cluster). `others` are the
+    stand-ins that run beside it, by name: all are there, though maybe not started, when it
+    starts. `abort(port)` resets the tunnel whose end a server sees as its peer's port, and
+    tells whether there is one: for servers that cannot reset a connection themselves (gRPC).
     """
 
     folder: Path
     authority: Authority
     control: Control
     pace: float = 0.1
+    others: Mapping[str, Emulator] = field(default_factory=dict)
+    abort: Callable[[int], bool] = _no_tunnel
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """Where a stand-in is known to differ from its cloud; the docs list them all."""
+
+    area: str  # "EMR", "S3", "Dataproc", "Jobs"
+    cloud: str  # what the cloud does
+    here: str  # what the stand-in does
 
 
 class Emulator(ABC):
-    """One cloud. `__init__` does nothing that needs undoing."""
+    """One cloud. `__init__` does nothing that needs undoing.
+
+    `start` and `stop` are called in one thread that lives as long as the stand-in does. Other
+    threads come and go, so a child that is to die with "its parent" by PR_SET_PDEATHSIG must
+    not be started in one: the kernel means the thread.
+    """
 
     name: ClassVar[str]
 
@@ -46,7 +69,10 @@ class Emulator(ABC):
 
     @abstractmethod
     def routes(self) -> Mapping[str, int]:
-        """Host pattern (`*.amazonaws.com`, as fnmatch) -> local port that speaks TLS."""
+        """Host pattern (`*.amazonaws.com`, as fnmatch) -> local port that speaks TLS.
+
+        The pattern with the most literal characters wins.
+        """
 
     @abstractmethod
     def env(self) -> Mapping[str, str]:

@@ -1,0 +1,418 @@
+"""The buckets and objects of the local GCS: what both of its APIs read and write.
+
+Contents are files, one per generation, never changed once an object has them: a reader keeps
+what it opened while a writer replaces the object. What is known of objects is in memory, as
+is the order of their names: by code point, which is the order of their UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import hashlib
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+import google_crc32c
+
+_CHUNK = 2**20
+MOST_PARTS = 32  # sources of one compose
+
+
+class GcsError(Exception):
+    """What a call is refused with; each API words it in its own way."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.reason, self.message = status, reason, message
+
+
+def not_found(what: str) -> GcsError:
+    return GcsError(404, "notFound", f"No such object: {what}")
+
+
+def invalid(message: str) -> GcsError:
+    return GcsError(400, "invalid", message)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What must hold of the live object; 0 as a generation: there must be none."""
+
+    generation: int | None = None
+    not_generation: int | None = None
+    metageneration: int | None = None
+    not_metageneration: int | None = None
+
+    def check(self, live: Item | None, *, reading: bool = False) -> None:
+        generation = live.generation if live else 0
+        metageneration = live.metageneration if live else 0
+        if self.generation not in (None, generation):
+            self._refuse("ifGenerationMatch", 412)
+        if self.metageneration not in (None, metageneration):
+            self._refuse("ifMetagenerationMatch", 412)
+        if self.not_generation == generation:
+            self._refuse("ifGenerationNotMatch", 304 if reading else 412)
+        if self.not_metageneration == metageneration and live:
+            self._refuse("ifMetagenerationNotMatch", 304 if reading else 412)
+
+    @staticmethod
+    def _refuse(name: str, status: int) -> None:
+        message = "At least one of the pre-conditions you specified did not hold."
+        raise GcsError(status, "conditionNotMet", f"{message} ({name})")
+
+
+NONE = Conditions()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One generation of an object. `fields` are those a client may set, as in the JSON API."""
+
+    bucket: str
+    name: str
+    generation: int
+    path: Path
+    size: int
+    crc32c: str
+    md5: str  # "" for a composed object, which has none
+    fields: Mapping[str, Any]
+    created: float
+    updated: float
+    metageneration: int = 1
+    components: int = 0
+
+    @property
+    def etag(self) -> str:
+        return base64.b64encode(f"{self.generation}/{self.metageneration}".encode()).decode()
+
+    @property
+    def content_type(self) -> str:
+        return str(self.fields.get("contentType") or "application/octet-stream")
+
+
+@dataclass(slots=True)
+class Bucket:
+    name: str
+    fields: dict[str, Any]
+    created: float
+    updated: float
+    metageneration: int = 1
+    items: dict[str, Item] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Listing:
+    items: list[Item]
+    prefixes: list[str]
+    after: str  # where the next page begins; "" when there is none
+
+
+class Draft:
+    """Bytes on their way to being an object, hashed as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self._md5 = hashlib.md5()
+        self._crc = google_crc32c.Checksum()
+        self._file = path.open("wb")
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._md5.update(data)
+        self._crc.update(data)
+        self.size += len(data)
+
+    def close(self) -> Draft:
+        self._file.close()
+        return self
+
+    def discard(self) -> None:
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    @property
+    def md5(self) -> str:
+        return base64.b64encode(self._md5.digest()).decode()
+
+    @property
+    def crc32c(self) -> str:
+        return base64.b64encode(self._crc.digest()).decode()
+
+
+class Objects:
+    """All buckets. Thread-safe; a precondition and what depends on it are one step."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._buckets: dict[str, Bucket] = {}
+        self._last = 0
+        self._drafts = 0
+
+    def draft(self) -> Draft:
+        with self._lock:
+            self._drafts += 1
+            number = self._drafts
+        return Draft(self._folder / f"{number:08x}")
+
+    def _generation(self) -> int:
+        self._last = max(self._last + 1, int(time.time() * 1e6))
+        return self._last
+
+    def create_bucket(self, name: str, fields: Mapping[str, Any]) -> Bucket:
+        with self._lock:
+            if name in self._buckets:
+                message = "Your previous request to create the named bucket succeeded and you already own it."
+                raise GcsError(409, "conflict", message)
+            now = time.time()
+            bucket = self._buckets[name] = Bucket(name, dict(fields), now, now)
+            return bucket
+
+    def bucket(self, name: str) -> Bucket:
+        with self._lock:
+            if (found := self._buckets.get(name)) is None:
+                raise GcsError(404, "notFound", "The specified bucket does not exist.")
+            return found
+
+    def ensure_bucket(self, name: str) -> Bucket:
+        with self._lock:
+            return self._buckets.get(name) or self.create_bucket(name, {})
+
+    def buckets(self, prefix: str = "") -> list[Bucket]:
+        with self._lock:
+            return [b for name, b in sorted(self._buckets.items()) if name.startswith(prefix)]
+
+    def patch_bucket(self, name: str, fields: Mapping[str, Any]) -> Bucket:
+        with self._lock:
+            bucket = self.bucket(name)
+            bucket.fields = _patched(bucket.fields, fields)
+            bucket.metageneration += 1
+            bucket.updated = time.time()
+            return bucket
+
+    def delete_bucket(self, name: str) -> None:
+        with self._lock:
+            if self.bucket(name).items:
+                raise GcsError(409, "conflict", "The bucket you tried to delete is not empty.")
+            del self._buckets[name]
+
+    def put(
+        self,
+        bucket: str,
+        name: str,
+        draft: Draft,
+        fields: Mapping[str, Any] | None = None,
+        conditions: Conditions = NONE,
+        components: int = 0,
+    ) -> Item:
+        """Make `draft` the object of that name, or discard it."""
+        draft.close()
+        try:
+            check_name(name)
+            with self._lock:
+                holder = self.bucket(bucket)
+                old = holder.items.get(name)
+                conditions.check(old)
+                now = time.time()
+                item = Item(
+                    bucket=bucket,
+                    name=name,
+                    generation=self._generation(),
+                    path=draft.path,
+                    size=draft.size,
+                    crc32c=draft.crc32c,
+                    md5="" if components else draft.md5,
+                    fields=dict(fields or {}),
+                    created=now,
+                    updated=now,
+                    components=components,
+                )
+                if old is None:
+                    bisect.insort(holder.order, name)
+                holder.items[name] = item
+        except GcsError:
+            draft.discard()
+            raise
+        if old is not None:
+            old.path.unlink(missing_ok=True)
+        return item
+
+    def get(
+        self,
+        bucket: str,
+        name: str,
+        generation: int | None = None,
+        conditions: Conditions = NONE,
+        *,
+        reading: bool = True,
+    ) -> Item:
+        with self._lock:
+            item = self.bucket(bucket).items.get(name)
+            if item is None or generation not in (None, item.generation):
+                raise not_found(f"{bucket}/{name}")
+            conditions.check(item, reading=reading)
+            return item
+
+    def read(
+        self,
+        bucket: str,
+        name: str,
+        generation: int | None = None,
+        conditions: Conditions = NONE,
+    ) -> tuple[Item, IO[bytes]]:
+        """An object and its contents, which stay readable when it is replaced."""
+        with self._lock:
+            item = self.get(bucket, name, generation, conditions)
+            return item, item.path.open("rb")
+
+    def delete(
+        self,
+        bucket: str,
+        name: str,
+        generation: int | None = None,
+        conditions: Conditions = NONE,
+    ) -> None:
+        with self._lock:
+            item = self.get(bucket, name, generation, conditions, reading=False)
+            holder = self.bucket(bucket)
+            del holder.items[name]
+            del holder.order[bisect.bisect_left(holder.order, name)]
+        item.path.unlink(missing_ok=True)
+
+    def patch(
+        self, bucket: str, name: str, fields: Mapping[str, Any], conditions: Conditions = NONE,
+        *, whole: bool = False,
+    ) -> Item:  # fmt: skip
+        with self._lock:
+            old = self.get(bucket, name, None, conditions, reading=False)
+            changed = dict(fields) if whole else _patched(old.fields, fields)
+            item = replace(
+                old, fields=changed, metageneration=old.metageneration + 1, updated=time.time()
+            )
+            self.bucket(bucket).items[name] = item
+            return item
+
+    def copy(
+        self,
+        source: Item,
+        bucket: str,
+        name: str,
+        fields: Mapping[str, Any] | None = None,
+        conditions: Conditions = NONE,
+    ) -> Item:
+        draft = self.draft()
+        self._append(draft, [source])
+        return self.put(
+            bucket, name, draft, source.fields if fields is None else fields, conditions,
+            source.components,
+        )  # fmt: skip
+
+    def move(
+        self, source: Item, name: str, conditions: Conditions = NONE
+    ) -> Item:
+        with self._lock:
+            moved = self.copy(source, source.bucket, name, None, conditions)
+            self.delete(source.bucket, source.name, source.generation)
+            return moved
+
+    def compose(
+        self,
+        bucket: str,
+        name: str,
+        sources: list[Item],
+        fields: Mapping[str, Any],
+        conditions: Conditions = NONE,
+    ) -> Item:
+        if not 1 <= len(sources) <= MOST_PARTS:
+            raise invalid(f"The number of source components must be 1 to {MOST_PARTS}.")
+        draft = self.draft()
+        self._append(draft, sources)
+        count = sum(max(source.components, 1) for source in sources)
+        return self.put(bucket, name, draft, fields, conditions, count)
+
+    @staticmethod
+    def _append(draft: Draft, sources: Iterable[Item]) -> None:
+        try:
+            for source in sources:
+                with source.path.open("rb") as file:
+                    while data := file.read(_CHUNK):
+                        draft.write(data)
+        except FileNotFoundError as error:
+            draft.discard()
+            raise not_found("a source was replaced while it was read") from error
+
+    def list(
+        self, bucket: str, prefix: str = "", delimiter: str = "", after: str = "",
+        most: int = 1000, first: str = "", end: str = "",
+    ) -> Listing:  # fmt: skip
+        """Names with `prefix` that follow `after`, at most `most` of names and prefixes.
+
+        `first` and `end` bound the names, the first within and the second without.
+        """
+        with self._lock:
+            holder = self.bucket(bucket)
+            order = holder.order
+            items: list[Item] = []
+            prefixes: list[str] = []
+            at = bisect.bisect_left(order, max(prefix, first))
+            if after:
+                at = max(at, bisect.bisect_right(order, after))
+            last = after
+            while at < len(order) and order[at].startswith(prefix):
+                name = order[at]
+                if end and name >= end:
+                    break
+                cut = name.find(delimiter, len(prefix)) if delimiter else -1
+                group = name[: cut + len(delimiter)] if cut >= 0 else ""
+                if group and after.startswith(group):  # it was in the page before
+                    at = bisect.bisect_left(order, _beyond(group), at)
+                    continue
+                if len(items) + len(prefixes) >= most:
+                    return Listing(items, prefixes, last)
+                if group:
+                    prefixes.append(group)
+                    at = bisect.bisect_left(order, _beyond(group), at)
+                    last = order[at - 1]
+                else:
+                    items.append(holder.items[name])
+                    last = name
+                    at += 1
+            return Listing(items, prefixes, "")
+
+
+def check_name(name: str) -> None:
+    """Refuse what GCS refuses as a name."""
+    if not name or len(name.encode("utf-8", "surrogatepass")) > 1024:
+        raise invalid("The object name must be 1 to 1024 bytes long.")
+    if name in (".", "..") or name.startswith(".well-known/acme-challenge/"):
+        raise invalid(f"Invalid object name: {name!r}")
+    if "\r" in name or "\n" in name:
+        raise invalid("Object names cannot contain carriage return or line feed characters.")
+
+
+def _beyond(prefix: str) -> str:
+    """The least string that is greater than all that begin with `prefix`."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if ord(prefix[-1]) < 0x10FFFF else prefix + "\U0010ffff"
+
+
+def _patched(old: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge as PATCH does: null takes a field away, maps are merged."""
+    new = dict(old)
+    for key, value in change.items():
+        if value is None:
+            new.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(new.get(key), Mapping):
+            new[key] = _patched(new[key], value)
+        elif isinstance(value, Mapping):
+            new[key] = _patched({}, value)
+        else:
+            new[key] = value
+    return new

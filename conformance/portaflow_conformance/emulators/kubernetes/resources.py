@@ -1,0 +1,132 @@
+"""The kinds of objects that are served, and the discovery documents made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .problems import Json
+
+VERSION = "v1.34.0"
+
+_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One collection of the API."""
+
+    plural: str
+    kind: str
+    group: str = ""
+    version: str = "v1"
+    namespaced: bool = True
+    short: tuple[str, ...] = ()
+    subresources: tuple[str, ...] = ()
+    returns_object: bool = False  # what DELETE answers with, a Status otherwise
+    counts_generation: bool = False  # whether a change of `spec` raises metadata.generation
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def singular(self) -> str:
+        return self.kind.lower()
+
+
+PODS = Resource(
+    "pods", "Pod", short=("po",), returns_object=True, counts_generation=True,
+    subresources=("status", "log", "exec", "attach", "binding", "eviction"),
+)  # fmt: skip
+JOBS = Resource(
+    "jobs", "Job", group="batch", subresources=("status",), counts_generation=True
+)  # fmt: skip
+CONFIG_MAPS = Resource("configmaps", "ConfigMap", short=("cm",))
+SECRETS = Resource("secrets", "Secret")
+EVENTS = Resource("events", "Event", short=("ev",))
+NAMESPACES = Resource(
+    "namespaces", "Namespace", namespaced=False, short=("ns",), subresources=("status",),
+    returns_object=True,
+)  # fmt: skip
+SERVICE_ACCOUNTS = Resource(
+    "serviceaccounts", "ServiceAccount", short=("sa",), returns_object=True,
+    subresources=("token",),
+)  # fmt: skip
+NODES = Resource("nodes", "Node", namespaced=False, short=("no",), subresources=("status",))
+
+RESOURCES = (PODS, JOBS, CONFIG_MAPS, SECRETS, EVENTS, NAMESPACES, SERVICE_ACCOUNTS, NODES)
+BY_PATH = {(r.group, r.version, r.plural): r for r in RESOURCES}
+
+_SUBRESOURCE_KINDS = {
+    "binding": ("Binding", ("create",)),
+    "eviction": ("Eviction", ("create",)),
+    "token": ("TokenRequest", ("create",)),
+    "log": ("Pod", ("get",)),
+    "exec": ("PodExecOptions", ("create", "get")),
+    "attach": ("PodAttachOptions", ("create", "get")),
+    "status": ("", ("get", "patch", "update")),
+}
+
+
+def api_versions() -> Json:
+    return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+
+
+def api_group(group: str = "batch") -> Json:
+    preferred = {"groupVersion": f"{group}/v1", "version": "v1"}
+    return {"name": group, "versions": [preferred], "preferredVersion": preferred}
+
+
+def api_groups() -> Json:
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [api_group()]}
+
+
+def api_resources(group: str, version: str) -> Json | None:
+    """The APIResourceList of one group and version."""
+    found = [r for r in RESOURCES if (r.group, r.version) == (group, version)]
+    if not found:
+        return None
+    entries: list[Json] = []
+    for resource in found:
+        entry: Json = {
+            "name": resource.plural,
+            "singularName": resource.singular,
+            "namespaced": resource.namespaced,
+            "kind": resource.kind,
+            "verbs": list(_VERBS),
+            "shortNames": list(resource.short),
+            "categories": ["all"] if resource in (PODS, JOBS) else [],
+        }
+        entries.append(entry)
+        for name in resource.subresources:
+            kind, verbs = _SUBRESOURCE_KINDS[name]
+            entries.append(
+                {
+                    "name": f"{resource.plural}/{name}",
+                    "singularName": "",
+                    "namespaced": resource.namespaced,
+                    "kind": kind or resource.kind,
+                    "verbs": list(verbs),
+                }
+            )
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": found[0].api_version,
+        "resources": entries,
+    }
+
+
+def version() -> Json:
+    major, minor = VERSION[1:].split(".")[:2]
+    return {
+        "major": major,
+        "minor": minor,
+        "gitVersion": f"{VERSION}+portaflow",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "",
+        "platform": "linux/amd64",
+    }
