@@ -85,6 +85,10 @@ class CallDriver(Driver[CallSpec]):
         return {h.name: self._status(h.name) for h in handles}
 
     def _status(self, name: str) -> Status | NotFoundError:
+        with self._lock:
+            return self._looked_at(name)
+
+    def _looked_at(self, name: str) -> Status | NotFoundError:
         if name in self._ended:
             return self._ended[name]
         if name not in self._calls:
@@ -133,6 +137,9 @@ class CallDriver(Driver[CallSpec]):
                 call.child.terminate()
             else:  # politeness has had its time
                 _kill_group(call.child.pid)
+                with suppress(subprocess.TimeoutExpired):
+                    call.child.wait(1)
+                self._status(handle.name)  # it may be that nobody polls any more
 
     def owned(self, owner: str = "") -> Iterable[Handle]:
         return [self._handle(name) for name in list(self._calls)]

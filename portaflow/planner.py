@@ -50,13 +50,14 @@ class _Planner:
     def plan(self) -> Plan:
         tasks = tasks_on(self.pipeline, self.target)
         users = self._users(tasks)
-        for cluster, ids in users.values():
-            self._start_cluster(cluster, ids)
-        for task in tasks:
+        first = {ids[0]: (cluster, ids) for cluster, ids in users.values()}
+        last = {ids[-1]: (cluster, ids) for cluster, ids in users.values()}
+        for task in tasks:  # each after what it needs, and so each cluster too
+            if task.id in first:
+                self._start_cluster(*first[task.id])
             self._start_task(task, users)
-        for cluster, ids in users.values():
-            if not cluster.attach:
-                self._stop_cluster(cluster.name, ids)
+            if task.id in last and not last[task.id][0].attach:
+                self._stop_cluster(*last[task.id])
         self._refuse()
         return Plan(
             pipeline=self.pipeline.name,
@@ -126,8 +127,8 @@ class _Planner:
             needs=common, timeout=cluster.timeout,
         )  # fmt: skip
 
-    def _stop_cluster(self, name: str, users: list[str]) -> None:
-        start = f"cluster/{name}"
+    def _stop_cluster(self, cluster: Cluster, users: list[str]) -> None:
+        name, start = cluster.name, f"cluster/{cluster.name}"
         self.actions.append(
             Action(
                 id=f"stop/{name}",

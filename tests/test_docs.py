@@ -11,8 +11,10 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +37,18 @@ def steps(page: Path) -> Iterator[tuple[str, str]]:
             yield from (("run", line[2:]) for line in body.splitlines() if line.startswith("$ "))
 
 
+def installed(folder: Path, project: dict[str, Any]) -> None:
+    """Leave what `pip install -e .` leaves: pip would fetch a build backend."""
+    told = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    groups = project["entry-points"].items()
+    lines = (f"[{g}]\n" + "".join(f"{k} = {v}\n" for k, v in e.items()) for g, e in groups)
+    (told / "entry_points.txt").write_text("\n".join(lines))
+
+
 WITH_COMMANDS = [page for page in PAGES if any(kind == "run" for kind, _ in steps(page))]
 
 
@@ -48,6 +62,9 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> N
             file = tmp_path / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content, "utf-8")
+            if name == "pyproject.toml":
+                installed(tmp_path, tomllib.loads(content)["project"])
+                env["PYTHONPATH"] = str(tmp_path)
             continue
         expected = int(found[1]) if (found := re.search(r"# exit code (\d)$", text)) else 0
         words = shlex.split(text, comments=True)

@@ -8,15 +8,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from portaflow import calls, plugins, state
+from portaflow.backend import Driver
 from portaflow.cli import cli
 from portaflow.session import Session
 from portaflow.state import Phase, RunState
 from portaflow.target import load_target
+
+from .kill.runner import KINDS
 
 _PLUGIN = Path(__file__).parent / "kill"
 _PIPELINE = """
@@ -97,10 +101,16 @@ class Project:
         session = opened()
         return session.recorded(session.find("p/r")).state
 
+    def drivers(self) -> list[Driver[Any]]:
+        return [opened().backends.driver(kind) for kind in KINDS]
+
     def alive(self) -> list[str]:
-        backends = opened().backends
-        drivers = (backends.driver(kind) for kind in ("cluster", "job", "container"))
-        return [handle.name for driver in drivers for handle in driver.owned()]
+        return [handle.name for driver in self.drivers() for handle in driver.owned()]
+
+    def stop_all(self) -> None:
+        for driver in self.drivers():
+            for handle in list(driver.owned()):
+                driver.stop(handle)
 
     def assert_nothing_is_left(self) -> None:
         until(lambda: not self.alive())
@@ -127,6 +137,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     monkeypatch.setattr(state, "LOSS_DELAY", 0.01)
     plugins.installed.cache_clear()
     yield made
+    made.stop_all()  # what a test that fails leaves
     plugins.installed.cache_clear()
 
 

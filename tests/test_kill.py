@@ -14,7 +14,7 @@ import pytest
 from portaflow.backend import Handle
 from portaflow.session import Session
 
-from .kill.runner import session
+from .kill.runner import KINDS, session
 
 _TASKS = ("features", "train", "recommend")
 _EVENTS = [
@@ -76,8 +76,18 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 
 
 def alive(opened: Session) -> list[Handle]:
-    drivers = (opened.backends.driver(kind) for kind in ("cluster", "job", "container"))
+    drivers = (opened.backends.driver(kind) for kind in KINDS)
     return [handle for driver in drivers for handle in driver.owned()]
+
+
+@pytest.fixture(autouse=True)
+def _a_test_that_fails_leaves_nothing(tmp_path: Path) -> Iterator[None]:
+    yield
+    for pipeline in ("light", "recommendations"):
+        backends = session(tmp_path, pipeline).backends
+        for driver in (backends.driver(kind) for kind in KINDS):
+            for handle in list(driver.owned()):
+                driver.stop(handle)
 
 
 def processes_in(folder: Path) -> list[str]:

@@ -436,10 +436,18 @@ def test_a_cluster_that_is_attached_is_never_started_or_stopped(by: str) -> None
     assert job.request["parent"] == "mine"
 
 
+@pytest.mark.parametrize("made", [HYBRID, pipeline(spark("b", after=("a",)), spark("a"))])
+def test_each_action_stands_after_what_it_needs(made: Pipeline) -> None:
+    seen: set[str] = set()
+    for action in planned(made).actions:
+        assert action.needs <= seen, action.id
+        seen.add(action.id)
+
+
 def test_a_task_without_a_cluster_has_one_of_its_own() -> None:
     made = planned(pipeline(spark("a", cluster=""), spark("b", cluster="")))
     assert [a.id for a in made.actions] == [
-        "cluster/a-own", "cluster/b-own", "a", "b", "stop/a-own", "stop/b-own",
+        "cluster/a-own", "a", "stop/a-own", "cluster/b-own", "b", "stop/b-own",
     ]  # fmt: skip
 
 

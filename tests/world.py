@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from portaflow_local.folder import FolderFileSystem
 
+from portaflow import calls, engine, poller
+from portaflow import state as state_module
 from portaflow.backend import (
     ClusterSpec,
     ContainerSpec,
@@ -120,8 +124,6 @@ class Stage:
         self.journal = self.engine_journal()
 
     def _placed(self, action: Action) -> Action:
-        from dataclasses import replace
-
         name = action.name or resource_name("p", self.home, action.kind, action.subject)
         home = "" if action.kind == "cluster" else f"{self.home}/{action.subject}"
         outputs = {o: f"{home}/{o}" for o in action.outputs}
@@ -202,3 +204,61 @@ class Background:
         with suppress(AttributeError):
             self.engine._journal.close()
         return self.engine.state
+
+
+class Gate(World):
+    """A call that waits until the test lets it go."""
+
+    waits = ""  # which one: "start", "stop" or "poll"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def _gate(self, verb: str) -> None:
+        if verb == self.waits:
+            self.reached.set()
+            self.open.wait(60)
+
+    def start(self, request: Request, parent: Handle | None = None) -> Handle:
+        if "-a-" in request["name"]:
+            self._gate("start")
+        return super().start(request, parent)
+
+    def stop(self, handle: Handle) -> None:
+        self._gate("stop")
+        super().stop(handle)
+
+    def poll(self, handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
+        self._gate("poll")
+        return super().poll(handles)
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same steps with shorter pauses."""
+    monkeypatch.setattr(calls, "TRIES", 3)
+    monkeypatch.setattr(calls, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(engine, "STOP_AGAIN", 0.05)
+    monkeypatch.setattr(engine, "CLOSING", 0.2)
+    monkeypatch.setattr(state_module, "LOSS_DELAY", 0.01)
+    monkeypatch.setattr(poller, "_LONGEST_TROUBLE", 0.01)
+    monkeypatch.setattr(poller, "_GRACE", 0.05)
+    monkeypatch.setattr(poller, "_SURE", 0.05)
+    monkeypatch.setattr(poller, "_CLOSING", 0.2)
+
+
+def hybrid(*, retries: int = 0) -> tuple[Action, ...]:
+    return (
+        start("cluster"),
+        start("a", parent="cluster", retries=retries),
+        start("b", needs=["a"]),
+        start("c", parent="cluster", needs=["b"]),
+        stop("cluster", "a", "c"),
+    )
+
+
+WHOLE = ["start cluster-1", "start a-1", "start b-1", "start c-1", "stop cluster-1"]
+
+
+def phases(state: RunState) -> dict[str, str]:
+    return {id: s.phase.value for id, s in state.of.items()}

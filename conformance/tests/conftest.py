@@ -7,6 +7,7 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,24 @@ def _announced(role: BackendKind, cls: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _kill(token: str) -> None:
-    """End what a broken backend has left: processes that carry the subject's token."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            where = os.fsencode(os.readlink(entry / "cwd"))
-            if token.encode() in (entry / "environ").read_bytes() + where:
-                os.kill(int(entry.name), signal.SIGKILL)
-        except OSError:
-            continue
+    """End what a broken backend has left: processes that carry the subject's token.
+
+    One that is killed may have started another since the list was made: look again.
+    """
+    while found := [pid for pid in _pids() if token.encode() in _marks(pid)]:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+
+
+def _marks(pid: int) -> bytes:
+    """Environment and folder of a process; nothing of one that has ended."""
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        return environment + os.fsencode(os.readlink(f"/proc/{pid}/cwd"))
+    except OSError:
+        return b""

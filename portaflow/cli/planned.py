@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator
-from graphlib import TopologicalSorter
+from collections.abc import Iterable
 
 import click
 
@@ -33,22 +31,8 @@ def show(plan: Plan, store: str) -> None:
     for note in plan.notes:
         notes.setdefault(note.action, []).append(note)
     digits = len(str(len(plan.actions)))
-    for number, action in enumerate(_in_order(plan), 1):
+    for number, action in enumerate(plan.actions, 1):
         _show_action(f"{number:{digits}}", action, places, notes.get(action.id, ()))
-
-
-def _in_order(plan: Plan) -> Iterator[Action]:
-    """The actions, each after what it needs, and else as the plan lists them."""
-    place = {action.id: n for n, action in enumerate(plan.actions)}
-    sorter = TopologicalSorter({a.id: a.needs for a in plan.actions})
-    sorter.prepare()
-    ready: list[int] = []
-    while sorter.is_active():
-        for id in sorter.get_ready():
-            heapq.heappush(ready, place[id])
-        action = plan.actions[heapq.heappop(ready)]
-        yield action
-        sorter.done(action.id)
 
 
 def _show_action(

@@ -132,8 +132,8 @@ def test_plan_shows_the_order_and_writes_nothing(place: Path, invoke: Invoke, wr
         ["start", "container", "load"],
         ["start", "cluster", "etl"],
         ["start", "job", "clean"],
-        ["start", "container", "count"],
         ["stop", "cluster", "etl"],
+        ["start", "container", "count"],
     ]
     for shown in (
         f"{{run}}    file://{place}/.portaflow/store/shop/RUN-ID",

@@ -30,6 +30,7 @@ from portaflow.state import Event
 from portaflow.target import Target
 
 HERE = Path(__file__).parent
+KINDS: tuple[Kind, ...] = ("cluster", "job", "container")
 sys.path.insert(0, str(HERE))
 
 
@@ -75,8 +76,7 @@ def _arm(opened: Session, boundary: str) -> None:
     _around(Journal, "append", events, boundary)
     _around(Journal, "begin", lambda *_: ["begin"], boundary)
     _around(data, "commit", lambda fs, action, attempt: [f"commit {action.id}"], boundary)
-    kinds: tuple[Kind, ...] = ("cluster", "job", "container")
-    for driver in {CallDriver, *(type(opened.backends.driver(kind)) for kind in kinds)}:
+    for driver in {CallDriver, *(type(opened.backends.driver(kind)) for kind in KINDS)}:
         _around(driver, "start", lambda _, r, *__: [f"start {_task(r['name'])}"], boundary)
         _around(driver, "stop", lambda _, h: [f"stop {_task(h.name)}"], boundary)
 

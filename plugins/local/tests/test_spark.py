@@ -498,7 +498,8 @@ def test_a_failed_job_tells_the_last_line_of_its_traceback_and_a_spoilt_archive_
     options = archive._launcher_options(found.path, home)
     (folder / "spark.args").write_text("\n".join(options), "utf-8")
     (folder / "classes.jsa").write_bytes(b"no archive" * 1000)
-    (folder / ".ready").touch()
+    (folder / ".ready").write_text("10000")
+    assert archive.prepare(folder, found, home) == []
     spark = LocalSpark(Config(root=tmp_path / "local", cache=str(tmp_path / "cache")))
     cluster = start_cluster(spark)
     job = start_job(spark, cluster, "fail", "fail.py")
@@ -511,6 +512,16 @@ def test_a_failed_job_tells_the_last_line_of_its_traceback_and_a_spoilt_archive_
     assert "so far so good" in log(spark.jobs, job)
     spark.clusters.stop(cluster)
     ended(spark.clusters, cluster)
+
+
+def test_an_archive_that_was_cut_is_made_anew(tmp_path: Path) -> None:
+    found, folder = java.Java(Path("java"), "17", "PATH"), tmp_path
+    assert archive.prepare(folder, found, tmp_path)
+    (folder / "classes.jsa").write_bytes(b"12345")
+    (folder / ".ready").write_text("5")
+    assert archive.prepare(folder, found, tmp_path) == []
+    (folder / "classes.jsa").write_bytes(b"1234")
+    assert archive.prepare(folder, found, tmp_path)
 
 
 @pytest.mark.spark
