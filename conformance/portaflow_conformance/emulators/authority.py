@@ -5,16 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
+
+TRUSTSTORE_PASSWORD = "changeit"  # Java's own default: the file holds no secret
 
 
 class Authority:
-    """Signs certificates for any host; clients trust `bundle` alone."""
+    """Signs certificates for any host; clients trust `bundle` alone, Java's `truststore`."""
 
     def __init__(self, folder: Path) -> None:
         self._ca = trustme.CA(organization_name="portaflow stand-ins")
         self._folder = folder
         self.bundle = folder / "ca.pem"
         self._ca.cert_pem.write_to_path(self.bundle)
+        self.truststore = folder / "ca.p12"
+        ours = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
+        encryption = BestAvailableEncryption(TRUSTSTORE_PASSWORD.encode())
+        trusted = [pkcs12.PKCS12Certificate(ours, b"portaflow")]
+        self.truststore.write_bytes(pkcs12.serialize_java_truststore(trusted, encryption))
 
     def issue(self, *hosts: str) -> Path:
         """Write key and certificate chain for `hosts` (wildcards too) into one PEM file."""

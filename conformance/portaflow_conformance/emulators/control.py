@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -141,7 +141,7 @@ class Control:
         """One for each fault: calls that it does not match must not change what it does."""
         if id(fault) not in self._dice:
             place = next(i for i, f in enumerate(self.faults) if f is fault)
-            self._dice[id(fault)] = random.Random(f"{self.seed}/{place}")  # noqa: S311  no secret
+            self._dice[id(fault)] = random.Random(f"{self.seed}/{place}")
         return self._dice[id(fault)]
 
     def count(self, operation: str) -> int:
@@ -174,9 +174,12 @@ class Control:
             self._log.close()
             self._log = None
 
-    def to_json(self, operation: str = "*") -> dict[str, Any]:
+    def seen(self, operation: str = "*") -> list[Call]:
+        """The calls whose operation matches a pattern, in their order."""
         with self._lock:
-            return {
-                "faults": [asdict(f) for f in self.faults],
-                "calls": [asdict(c) for c in self.calls if fnmatchcase(c.operation, operation)],
-            }
+            return [c for c in self.calls if fnmatchcase(c.operation, operation)]
+
+    def ordered(self) -> list[Fault]:
+        """The faults that were ordered, done or not, each as it is now."""
+        with self._lock:
+            return [replace(f) for f in self.faults]

@@ -11,10 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from .authority import Authority
 from .control import Control
+
+if TYPE_CHECKING:  # needs what the extra brings, and who has not got it is to be told so
+    from .authority import Authority
 
 
 def _no_tunnel(port: int) -> bool:

@@ -11,8 +11,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 # The watcher's read ends when the last writer is gone: this process, however it died. Unlike
-# PR_SET_PDEATHSIG that does not depend on the thread that started the command.
+# PR_SET_PDEATHSIG that does not depend on the thread that started the command. The pipe comes
+# as standard input, for a shell need not know descriptors of more than one digit.
 _LEASHED = r"""
+exec 8<&0 </dev/null
 { read -r line <&8; kill -KILL 0; } >/dev/null 2>&1 &
 exec 8<&-
 exec "$@"
@@ -47,14 +49,13 @@ class Running:
             err = out if stderr == stdout else files.enter_context(stderr.open("ab"))
             try:
                 self._process = subprocess.Popen(
-                    ["/bin/sh", "-c", f"exec 8<&{read} {read}<&-\n{_LEASHED}", "sh", *command],
+                    ["/bin/sh", "-c", _LEASHED, "sh", *command],
                     cwd=folder,
                     env=dict(env),
-                    stdin=subprocess.DEVNULL,
+                    stdin=read,
                     stdout=out,
                     stderr=err,
                     start_new_session=True,
-                    pass_fds=(read,),
                 )
             except OSError:
                 os.close(write)

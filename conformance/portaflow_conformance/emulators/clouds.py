@@ -1,0 +1,235 @@
+"""Stand-ins side by side: one proxy, one authority, one control for all of them.
+
+    with emulate("aws", "kubernetes") as clouds:
+        subprocess.run([...], env=clouds.environ())
+        clouds.control.order(Fault(effect="throttle", operation="aws:emr.RunJobFlow"))
+
+Clients read proxies and certificates when they are imported or make a connection, so they
+belong into a process of their own that has this environment from its start.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+from portaflow.errors import PluginError, PortaflowError, RunError
+from portaflow.pipeline import suggest
+
+from .janitor import Janitor
+from .place import Emulator, Place
+
+EMULATORS: Mapping[str, str] = {
+    "aws": "portaflow_conformance.emulators.aws:AwsEmulator",
+    "gcp": "portaflow_conformance.emulators.gcp:GcpEmulator",
+    "kubernetes": "portaflow_conformance.emulators.kubernetes:KubernetesEmulator",
+}
+"""Name -> where its class is. Who writes another gives "module:Class" instead of a name."""
+
+INSTALL = "pip install 'portaflow-conformance[emulators]'"
+_START = 120.0  # seconds: the first start on a machine may have to fetch something
+_STOP = 30.0
+_V = TypeVar("_V")
+
+
+class Clouds:
+    """Stand-ins that run. `env` is what a client needs; `control` orders faults."""
+
+    def __init__(
+        self, names: Iterable[str | type[Emulator]], *, pace: float, seed: int, log: Path | None
+    ) -> None:
+        self._names = list(dict.fromkeys(names))
+        self._pace, self._seed, self._log = pace, seed, log
+        self._undo = ExitStack()
+        self._table: Mapping[str, int] = {}
+        self._keepers: list[_Keeper] = []
+        self.emulators: Mapping[str, Emulator] = {}
+        self.env: Mapping[str, str] = {}
+
+    def start(self) -> None:
+        """Start all of them at once. Raises PluginError or RunError, and leaves nothing then."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        classes = [_found(name) for name in self._names]
+        _need_extras()
+        from .authority import Authority
+        from .control import Control
+        from .endpoint import VARIABLE, Endpoint
+        from .environment import routing
+        from .proxy import Proxy
+
+        folder = Path(tempfile.mkdtemp(prefix="portaflow-emulate-"))
+        self.janitor = Janitor(folder)
+        self._undo.callback(self.janitor.stop)
+        self.control = Control(seed=self._seed)
+        self._undo.callback(self.control.close)
+        if self._log is not None:
+            self.control.log_to(self._log)
+        authority = Authority(folder)
+        proxy = Proxy(self.control, lambda: self._table)
+        proxy.start()
+        self._undo.callback(proxy.stop)
+        endpoint = Endpoint(self.control, [cls.name for cls in classes])
+        self._undo.callback(endpoint.stop)
+
+        emulators: dict[str, Emulator] = {}
+        for cls in classes:
+            own = folder / cls.name
+            own.mkdir()
+            emulators[cls.name] = cls(
+                Place(
+                    folder=own,
+                    authority=authority,
+                    control=self.control,
+                    pace=self._pace,
+                    others=MappingProxyType(emulators),
+                    abort=proxy.abort,
+                )
+            )
+        self.emulators = emulators
+        self._keepers = [_Keeper(emulator) for emulator in emulators.values()]
+        self._undo.callback(self._end_keepers)
+        for keeper in self._keepers:
+            keeper.started()
+        self._table = _merged("hosts", {n: e.routes() for n, e in emulators.items()})
+        theirs = _merged("variables", {n: e.env() for n, e in emulators.items()})
+        ours = routing(folder, authority, proxy.port)
+        self.env = {**ours, **theirs, VARIABLE: endpoint.url}
+
+    def environ(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """A whole environment for a command: `base` (default: ours) without what leads to real
+        clouds, and `env`."""
+        from .environment import inside
+
+        return {**inside(os.environ if base is None else base), **self.env}
+
+    def stop(self) -> None:
+        """End everything, the last started first; idempotent."""
+        self._undo.close()
+
+    def _end_keepers(self) -> None:
+        for keeper in self._keepers:
+            keeper.ask_to_stop()
+        problems = [problem for keeper in self._keepers if (problem := keeper.ended())]
+        if problems:
+            raise RunError("; ".join(problems))
+
+
+@contextmanager
+def emulate(
+    *names: str | type[Emulator], pace: float = 0.1, seed: int = 0, log: Path | None = None
+) -> Iterator[Clouds]:
+    """Run stand-ins, by name or by class, in this process for as long as it is entered.
+
+    `pace` stretches the time that states take (0 is at once), `seed` decides about faults with
+    a probability, `log` gets each call as a line of JSON.
+    """
+    clouds = Clouds(names, pace=pace, seed=seed, log=log)
+    clouds.start()
+    try:
+        yield clouds
+    finally:
+        clouds.stop()
+
+
+class _Keeper:
+    """The thread in which one stand-in starts and stops: what it begins may hang on that."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._ready = threading.Event()
+        self._end = threading.Event()
+        self._error: BaseException | None = None
+        self._problem = ""
+        self._thread = threading.Thread(target=self._keep, name=emulator.name, daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
+        try:
+            self._emulator.start()
+        except BaseException as error:  # told by `started`, in the thread of who asked
+            self._error = error
+        self._ready.set()
+        self._end.wait()
+        try:
+            self._emulator.stop()
+        except Exception as error:
+            self._problem = f"{self._emulator.name} did not stop: {_said(error)}"
+
+    def started(self) -> None:
+        """Wait until it answers. Raises RunError when it does not."""
+        name = self._emulator.name
+        if not self._ready.wait(_START):
+            raise RunError(f"the stand-in {name} does not answer after {_START:.0f} s")
+        if isinstance(self._error, PortaflowError):
+            raise self._error
+        if self._error is not None:
+            said = _said(self._error)
+            raise RunError(f"the stand-in {name} did not start: {said}") from self._error
+
+    def ask_to_stop(self) -> None:
+        self._end.set()
+
+    def ended(self) -> str:
+        """Wait for the end; what went wrong, "" for nothing."""
+        self._thread.join(_STOP)
+        if self._thread.is_alive():
+            return f"{self._emulator.name} does not stop; its processes end with this one"
+        return self._problem
+
+
+def _found(name: str | type[Emulator]) -> type[Emulator]:
+    if not isinstance(name, str):
+        return name
+    where = EMULATORS.get(name, name)
+    module, colon, attribute = where.partition(":")
+    if not colon:
+        known = ", ".join(EMULATORS)
+        raise PluginError(
+            f"there is no stand-in {name!r}{suggest(name, EMULATORS)}; there are {known}"
+        )
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise PluginError(
+            f"the stand-in {name!r} needs {error.name or error}; {INSTALL}"
+        ) from error
+    except AttributeError as error:
+        raise PluginError(f"the stand-in {name!r} is not there: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Emulator)):
+        raise PluginError(f"{where} is no Emulator")
+    return cls
+
+
+def _merged(what: str, tables: Mapping[str, Mapping[str, _V]]) -> dict[str, _V]:
+    """One table of all; two stand-ins that claim one key would make it a matter of luck."""
+    merged: dict[str, _V] = {}
+    for name, table in tables.items():
+        if taken := merged.keys() & table.keys():
+            raise PluginError(f"the stand-in {name} claims {what} that another has: {taken}")
+        merged |= table
+    return merged
+
+
+def _need_extras() -> None:
+    """Refuse early and with a way out where the distribution is there, but not the extra."""
+    try:
+        importlib.import_module("trustme")
+    except ImportError as error:
+        raise PluginError(f"local clouds need {error.name}; {INSTALL}") from error
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

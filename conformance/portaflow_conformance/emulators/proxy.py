@@ -1,0 +1,175 @@
+"""The way into the local clouds: a proxy that knows their hosts, and refuses all others.
+
+Clients ask an HTTPS proxy for a tunnel by the name of the host, before they resolve it. So a
+name leads to a local port without a word in the client's configuration, regional endpoints
+included, and nothing that goes by the proxy can reach a real cloud by mistake.
+
+Only CONNECT to port 443 is served. Plain HTTP is refused for every host, known ones too: no
+cloud is spoken to in the clear.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from fnmatch import fnmatchcase
+
+from .control import Control
+from .faults import abort_transport
+
+_CHUNK = 2**18  # bytes read at once
+_HEAD = 30.0  # seconds a client may take to say where it wants to go
+_LINGER = 5.0  # seconds for one direction of a tunnel to end after the other has
+_REQUEST = re.compile(rb"([A-Z]+) (?:[a-z]+://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d+))?")
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Proxy:
+    """Tunnels to the ports that `routes()` names, on 127.0.0.1, in a thread of its own."""
+
+    def __init__(self, control: Control, routes: Callable[[], Mapping[str, int]]) -> None:
+        self._control = control
+        self._routes = routes
+        self._loop = asyncio.new_event_loop()
+        self._tunnels: dict[int, tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = {}
+        self._open: set[asyncio.Task[None]] = set()
+        self._thread: threading.Thread | None = None
+        self.port = 0
+
+    def start(self) -> None:
+        listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.port = listening.getsockname()[1]
+        self._thread = threading.Thread(
+            target=self._run, args=(listening,), name="proxy", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the port and all tunnels; idempotent."""
+        if self._thread is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def abort(self, port: int) -> bool:
+        """Reset the tunnel whose end a server sees as its peer's `port`; is there one?"""
+        tunnel = self._tunnels.get(port)
+        if tunnel is None:
+            return False
+        self._loop.call_soon_threadsafe(_reset, *tunnel)
+        return True
+
+    def _run(self, listening: socket.socket) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(
+            asyncio.start_server(self._client, sock=listening, limit=2 * _CHUNK)
+        )
+        self._loop.run_forever()
+        server.close()
+        for task in self._open:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*self._open, return_exceptions=True))
+        self._loop.run_until_complete(asyncio.sleep(0))  # lets transports close their sockets
+        self._loop.close()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            await self._serve(reader, writer)
+        except OSError:  # gone: nobody to tell
+            pass
+        except asyncio.CancelledError:  # the end of us all: what is still to be written is lost
+            writer.transport.abort()
+        finally:
+            self._open.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_HEAD):
+                head = await reader.readuntil(b"\r\n\r\n")
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            return
+        asked = _REQUEST.match(head)
+        if not asked:
+            await _refuse(writer, 400, "that is no request to a proxy")
+            return
+        verb, host, port = (part.decode() if part else "" for part in asked.groups())
+        if verb != "CONNECT" or port != "443":
+            self._control.note("proxy:Refused", host=host, port=int(port or 80))
+            why = f"portaflow emulate refuses {host}:{port or 80}: only https to port 443 is served"
+            await _refuse(writer, 403, why)
+            return
+        local = route(host, self._routes())
+        if local is None:
+            self._control.note("proxy:Refused", host=host, port=443)
+            await _refuse(writer, 403, f"portaflow emulate refuses {host}: no stand-in has it")
+            return
+        try:
+            there = await asyncio.open_connection("127.0.0.1", local, limit=2 * _CHUNK)
+        except OSError:
+            await _refuse(writer, 502, f"the stand-in for {host} does not answer")
+            return
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await self._tunnel((reader, writer), there)
+
+    async def _tunnel(self, here: Streams, there: Streams) -> None:
+        port = there[1].get_extra_info("sockname")[1]
+        self._tunnels[port] = (here[1], there[1])
+        ways = [
+            asyncio.ensure_future(_pipe(here[0], there[1])),
+            asyncio.ensure_future(_pipe(there[0], here[1])),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ways, timeout=_LINGER)
+            if any(way.done() and way.exception() for way in ways):
+                _reset(here[1], there[1])  # a reset on one side is one on the other, too
+        except asyncio.CancelledError:
+            _reset(here[1], there[1])
+            raise
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            del self._tunnels[port]
+            there[1].close()
+
+
+def route(host: str, routes: Mapping[str, int]) -> int | None:
+    """The port for a host: of the patterns that match, that with the most literal characters."""
+    name = host.lower().rstrip(".")
+    found = [pattern for pattern in routes if fnmatchcase(name, pattern.lower())]
+    if not found:
+        return None
+    return routes[max(found, key=lambda pattern: len(re.sub(r"\[[^]]*\]|[*?]", "", pattern)))]
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(_CHUNK):
+        writer.write(data)
+        await writer.drain()
+    with suppress(OSError):  # the other side may have closed at the same time
+        writer.write_eof()
+
+
+async def _refuse(writer: asyncio.StreamWriter, status: int, why: str) -> None:
+    """Say it in the reason phrase too: that is all that most clients show."""
+    body = f"{why}\n".encode()
+    head = (
+        f"HTTP/1.1 {status} {why}\r\nContent-Type: text/plain\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+    await writer.drain()
+
+
+def _reset(*writers: asyncio.StreamWriter) -> None:
+    for writer in writers:
+        abort_transport(writer.transport)
