@@ -1,4 +1,7 @@
-"""The command line: one file per group of commands, imported when one of them is used."""
+"""The command line: one file per group of commands, imported when one of them is used.
+
+Other distributions add commands of their own (plugged.py); no name of ours can be taken.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import click
 from portaflow import __version__
 from portaflow.errors import PortaflowError
 
+from .plugged import command, plugged
 from .text import colours, printable
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -51,34 +55,40 @@ class _Commands(click.Group):
     """Looks commands up in COMMANDS, and turns our errors into messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *_added()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            return command(cmd_name)
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command
-        command = getattr(importlib.import_module(f"portaflow.cli.{module}"), attribute)
-        return command
+        ours: click.Command
+        ours = getattr(importlib.import_module(f"portaflow.cli.{module}"), attribute)
+        return ours
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from portaflow.pipeline import suggest
+            added = _added()
+            if args[0] not in added:
+                from portaflow.pipeline import suggest
 
-            ctx.fail(f"there is no command {args[0]!r}{suggest(args[0], COMMANDS)}")
+                known = [*COMMANDS, *added]
+                ctx.fail(f"there is no command {args[0]!r}{suggest(args[0], known)}")
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
         """Offer the commands from the table; click would import them all for their help."""
         from click.shell_completion import CompletionItem
 
-        names = [n for n in COMMANDS if n.startswith(incomplete)]
-        offered = [CompletionItem(n, help=COMMANDS[n][1]) for n in names]
+        told = {**{name: text for name, (_, text) in COMMANDS.items()}, **_added()}
+        offered = [CompletionItem(n, help=t) for n, t in told.items() if n.startswith(incomplete)]
         return [*offered, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        if added := _added():
+            with formatter.section("Added by other distributions"):
+                formatter.write_dl(list(added.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         ctx.color = colours()
@@ -86,6 +96,16 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except PortaflowError as error:
             raise Failure(error) from error
+
+
+def _added() -> dict[str, str]:
+    """Commands of other distributions, with whose they are: their own words would cost their
+    import."""
+    return {
+        name: f"Of {' and '.join(offer.distribution for offer in offers)}."
+        for name, offers in plugged().items()
+        if name not in COMMANDS
+    }
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

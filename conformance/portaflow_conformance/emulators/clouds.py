@@ -21,7 +21,6 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from portaflow.errors import PluginError, PortaflowError, RunError
-from portaflow.pipeline import suggest
 
 from .janitor import Janitor
 from .place import Emulator, Place
@@ -196,18 +195,16 @@ def _found(name: str | type[Emulator]) -> type[Emulator]:
     where = EMULATORS.get(name, name)
     module, colon, attribute = where.partition(":")
     if not colon:
-        known = ", ".join(EMULATORS)
-        raise PluginError(
-            f"there is no stand-in {name!r}{suggest(name, EMULATORS)}; there are {known}"
-        )
+        from portaflow.pipeline import suggest
+
+        raise PluginError(f"there is no stand-in {name!r}{suggest(name, EMULATORS)}")
     try:
         cls = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise PluginError(
-            f"the stand-in {name!r} needs {error.name or error}; {INSTALL}"
-        ) from error
-    except AttributeError as error:
-        raise PluginError(f"the stand-in {name!r} is not there: {error}") from error
+    except (ImportError, AttributeError) as error:
+        missing = getattr(error, "name", "") or ""
+        theirs = isinstance(error, ModuleNotFoundError) and not module.startswith(missing)
+        hint = f"; {INSTALL}" if theirs and name in EMULATORS else ""
+        raise PluginError(f"the stand-in {name!r} cannot be imported: {error}{hint}") from error
     if not (isinstance(cls, type) and issubclass(cls, Emulator)):
         raise PluginError(f"{where} is no Emulator")
     return cls

@@ -1,0 +1,193 @@
+"""portaflow emulate: local clouds for a shell, a script or one command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from portaflow.cli.interrupt import Interrupts
+
+from .clouds import Clouds
+
+_LOOK = 0.2  # seconds between two looks at whether our parent is alive
+_GRACE = 10.0  # seconds that a command has to end when we are asked to
+
+
+class _Split(click.Command):
+    """A command that takes another's words after "--", whatever they look like."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        if args[at:] == ["--"]:
+            ctx.fail("no command after --; leave it out to go on until Ctrl-C")
+        ctx.obj = tuple(args[at + 1 :])
+        return super().parse_args(ctx, args[:at])
+
+
+@click.command(cls=_Split)
+@click.argument("names", nargs=-1, required=True, metavar="CLOUD... [-- COMMAND...]")
+@click.option(
+    "--pace",
+    type=click.FloatRange(0, 1000),
+    default=0.1,
+    show_default=True,
+    help="How long states last: 0 is at once, 1 makes a cluster take two seconds.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="For faults by chance.")
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append each call to this file, as a line of JSON.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the environment as JSON.")
+@click.pass_context
+def emulate(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    pace: float,
+    seed: int,
+    log: Path | None,
+    as_json: bool,
+) -> None:
+    """Run clouds on this machine: aws, gcp, kubernetes. Jobs in them really run.
+
+    Prints the environment by which unmodified clients reach them, and goes on until Ctrl-C,
+    SIGTERM or the end of the process that began it (nohup: until SIGTERM). With -- COMMAND,
+    runs the command in that environment and ends with its exit code.
+
+    \b
+    portaflow emulate aws gcp > clouds.sh &      then: . ./clouds.sh
+    portaflow emulate aws -- aws s3 ls
+
+    Nothing in that environment reaches a real cloud: every other host is refused.
+    """
+    if log is not None:
+        try:
+            log.open("a").close()
+        except OSError as error:
+            raise click.BadParameter(f"{log}: {error.strerror}", param_hint="--log") from error
+    began = time.monotonic()
+    clouds = Clouds(names, pace=pace, seed=seed, log=log)
+    life = _Life()
+    with Interrupts(life.told):
+        try:
+            clouds.start()
+            if command := ctx.obj:
+                code = life.run(command, clouds)
+            else:
+                _print(clouds, as_json)
+                took = time.monotonic() - began
+                click.echo(f"{', '.join(names)}: up in {took:.1f} s; Ctrl-C ends it", err=True)
+                code = life.wait()
+        finally:
+            clouds.stop()
+    _tell_refused(clouds)
+    ctx.exit(code)
+
+
+class _Life:
+    """How long we live: until we are asked to end, our parent has ended, or the command has."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._foreground = False
+        self._parent = os.getppid()
+        self._outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
+
+    def told(self, number: signal.Signals, count: int) -> None:
+        """Hear of a signal, in a thread."""
+        if self._child is not None:
+            self._pass_on(number)
+            if number == signal.SIGINT:
+                return  # it is the command's to decide: a shell only drops the line
+        elif self._asked.is_set():
+            os._exit(128 + number)  # who asks twice does not wait; the leashes clear away
+        self._asked.set()
+
+    def wait(self) -> int:
+        while not self._asked.wait(_LOOK) and not self._orphaned():
+            pass
+        return 0
+
+    def run(self, command: Sequence[str], clouds: Clouds) -> int:
+        """Run a command to its end; its exit code, 128 + n for signal n.
+
+        At a terminal it shares our process group, so that Ctrl-C and Ctrl-Z mean it as they
+        mean any program there. Elsewhere it has a group of its own, which ends with it.
+        """
+        if self._asked.is_set():
+            return 128 + signal.SIGTERM
+        self._foreground = sys.stdin.isatty()
+        group = None if self._foreground else 0
+        try:
+            child = subprocess.Popen(command, env=clouds.environ(), process_group=group)
+        except OSError as error:
+            click.echo(f"error: {command[0]}: {error.strerror}", err=True)
+            return 127 if isinstance(error, FileNotFoundError) else 126
+        if not self._foreground:
+            clouds.janitor.watch(child.pid)
+        self._child = child
+        self._wait_for(child)
+        if not self._foreground:
+            self._pass_on(signal.SIGKILL)  # to what it left in its group
+        return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+    def _wait_for(self, child: subprocess.Popen[bytes]) -> None:
+        while not self._asked.is_set():
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_LOOK)
+                return
+            if self._orphaned():
+                self._pass_on(signal.SIGTERM)
+                break
+        try:
+            child.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self._pass_on(signal.SIGKILL)
+            child.wait()
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        assert self._child is not None
+        with suppress(ProcessLookupError):
+            if not self._foreground:
+                os.killpg(self._child.pid, number)
+            elif number != signal.SIGINT:  # the terminal has sent that to both of us
+                self._child.send_signal(number)
+
+    def _orphaned(self) -> bool:
+        return not self._outlives and os.getppid() != self._parent
+
+
+def _print(clouds: Clouds, as_json: bool) -> None:
+    """The environment in one piece: who waits for the first byte has all of it."""
+    from .environment import outside
+
+    unset = [name for name in outside(os.environ) if name not in clouds.env]
+    if as_json:
+        text = json.dumps({"env": dict(clouds.env), "unset": unset}, indent=2)
+    else:
+        lines = [f"unset {name}" for name in unset]
+        lines += [f"export {name}={shlex.quote(value)}" for name, value in clouds.env.items()]
+        text = "\n".join(lines)
+    click.echo(text)
+
+
+def _tell_refused(clouds: Clouds) -> None:
+    """Most clients swallow why they could not reach a host."""
+    hosts = Counter(str(call.params["host"]) for call in clouds.control.seen("proxy:Refused"))
+    if hosts:
+        told = ", ".join(f"{host} ({n})" for host, n in sorted(hosts.items()))
+        click.echo(f"refused, for no stand-in has it: {told}", err=True)
