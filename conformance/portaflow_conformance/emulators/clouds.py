@@ -61,8 +61,9 @@ class Clouds:
             raise
 
     def _start(self) -> None:
-        classes = [_found(name) for name in self._names]
+        places = [_where(name) if isinstance(name, str) else name for name in self._names]
         _need_extras()
+        classes = [_imported(place) if isinstance(place, str) else place for place in places]
         from .authority import Authority
         from .control import Control
         from .endpoint import VARIABLE, Endpoint
@@ -189,22 +190,23 @@ class _Keeper:
         return self._problem
 
 
-def _found(name: str | type[Emulator]) -> type[Emulator]:
-    if not isinstance(name, str):
-        return name
+def _where(name: str) -> str:
+    """The "module:Class" of a stand-in."""
     where = EMULATORS.get(name, name)
-    module, colon, attribute = where.partition(":")
-    if not colon:
+    if ":" not in where:
         from portaflow.pipeline import suggest
 
         raise PluginError(f"there is no stand-in {name!r}{suggest(name, EMULATORS)}")
+    return where
+
+
+def _imported(where: str) -> type[Emulator]:
+    module, _, attribute = where.partition(":")
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        missing = getattr(error, "name", "") or ""
-        theirs = isinstance(error, ModuleNotFoundError) and not module.startswith(missing)
-        hint = f"; {INSTALL}" if theirs and name in EMULATORS else ""
-        raise PluginError(f"the stand-in {name!r} cannot be imported: {error}{hint}") from error
+        hint = f"; {INSTALL}" if isinstance(error, ModuleNotFoundError) else ""
+        raise PluginError(f"the stand-in {where} cannot be imported: {error}{hint}") from error
     if not (isinstance(cls, type) and issubclass(cls, Emulator)):
         raise PluginError(f"{where} is no Emulator")
     return cls

@@ -102,6 +102,7 @@ class _Life:
 
     def __init__(self) -> None:
         self._asked = threading.Event()
+        self._starting = threading.Lock()  # a signal must not come between a child and its name
         self._child: subprocess.Popen[bytes] | None = None
         self._foreground = False
         self._parent = os.getppid()
@@ -109,7 +110,9 @@ class _Life:
 
     def told(self, number: signal.Signals, count: int) -> None:
         """Hear of a signal, in a thread."""
-        if self._child is not None:
+        with self._starting:
+            child = self._child
+        if child is not None:
             self._pass_on(number)
             if number == signal.SIGINT:
                 return  # it is the command's to decide: a shell only drops the line
@@ -133,13 +136,14 @@ class _Life:
         self._foreground = sys.stdin.isatty()
         group = None if self._foreground else 0
         try:
-            child = subprocess.Popen(command, env=clouds.environ(), process_group=group)
+            with self._starting:
+                child = subprocess.Popen(command, env=clouds.environ(), process_group=group)
+                self._child = child
+                if not self._foreground:
+                    clouds.janitor.watch(child.pid)
         except OSError as error:
             click.echo(f"error: {command[0]}: {error.strerror}", err=True)
             return 127 if isinstance(error, FileNotFoundError) else 126
-        if not self._foreground:
-            clouds.janitor.watch(child.pid)
-        self._child = child
         self._wait_for(child)
         if not self._foreground:
             self._pass_on(signal.SIGKILL)  # to what it left in its group

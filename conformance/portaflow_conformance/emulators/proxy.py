@@ -127,9 +127,10 @@ class Proxy:
             asyncio.ensure_future(_pipe(there[0], here[1])),
         ]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait(ways, timeout=_LINGER)
-            if any(way.done() and way.exception() for way in ways):
+            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            if not any(way.exception() for way in done):
+                done, _ = await asyncio.wait(ways, timeout=_LINGER)
+            if any(way.exception() for way in done):
                 _reset(here[1], there[1])  # a reset on one side is one on the other, too
         except asyncio.CancelledError:
             _reset(here[1], there[1])
