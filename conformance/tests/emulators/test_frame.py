@@ -18,11 +18,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import psutil
 import pytest
-from portaflow_conformance.emulators.clouds import Clouds, emulate
-from portaflow_conformance.emulators.control import Control, Fault
+from portaflow_conformance.emulators.clouds import EMULATORS, Clouds, emulate
+from portaflow_conformance.emulators.command import emulate as emulate_command
+from portaflow_conformance.emulators.control import Control, Effect, Fault
+from portaflow_conformance.emulators.deviations import rewritten
 from portaflow_conformance.emulators.endpoint import RemoteControl
 from portaflow_conformance.emulators.proxy import Proxy, route
 from portaflow_conformance.emulators.running import Running
@@ -311,6 +314,38 @@ def test_a_stand_in_that_is_gone_is_a_502(own_tmp: None) -> None:
             assert connection.recv(100).startswith(b"HTTP/1.1 502 the stand-in for gone.test")
     finally:
         proxy.stop()
+
+
+def test_faults_strike_by_order_and_by_seed() -> None:
+    def struck(seed: int, noise: int) -> list[bool]:
+        control = Control(seed=seed)
+        control.order(Fault(effect="error", operation="a:x", times=-1, probability=0.5))
+        hits = []
+        for _ in range(64):
+            hits.append(control.called("a:x") is not None)
+            for _ in range(noise):
+                control.called("a:y")  # what does not match decides nothing
+        return hits
+
+    assert struck(1, 0) == struck(1, 3) != struck(2, 0)
+    assert 10 < sum(struck(1, 0)) < 54
+    control = Control()
+    control.order(Fault(effect="throttle", operation="a:*", skip=1, times=2))
+    control.order(Fault(effect="error", operation="a:x"))
+    seen = [fault and fault.effect for fault in (control.called("a:x") for _ in range(5))]
+    assert seen == ["error", "throttle", "throttle", None, None]
+
+
+def test_hours_of_calls_do_not_fill_the_memory_and_all_are_counted(tmp_path: Path) -> None:
+    control = Control()
+    control.log_to(tmp_path / "calls.jsonl")
+    for n in range(50_000):
+        control.called("a:x" if n % 2 else "a:y", n=n)
+    control.close()
+    assert len(control.calls) <= 20_000
+    assert control.seen("a:x")[-1].params == {"n": 49_999}
+    assert (control.count("a:*"), control.count("a:y")) == (50_000, 25_000)
+    assert (tmp_path / "calls.jsonl").read_bytes().count(b"\n") == 50_000
 
 
 # -- the control endpoint
@@ -683,3 +718,38 @@ def test_without_the_extra_the_way_to_it_is_told(start: Start, tmp_path: Path) -
         code, _, err = start(name, path=tmp_path).ended()
         assert code == 2
         assert "pip install 'portaflow-conformance[emulators]'" in err
+
+
+# -- the page
+
+PAGE = HERE.parents[2] / "docs" / "local-clouds.md"
+
+
+def test_the_page_tells_the_deviations_that_are_known() -> None:
+    page = PAGE.read_text("utf-8")
+    assert page == rewritten(page), "python -m portaflow_conformance.emulators.deviations PAGE"
+
+
+def test_the_page_tells_every_option_effect_and_variable(clouds: Clouds) -> None:
+    page = PAGE.read_text("utf-8")
+    options = [o for p in emulate_command.params for o in p.opts if o.startswith("--")]
+    variables = [name for name in clouds.env if name not in clouds.emulators["echo"].env()]
+    words = [*options, *get_args(Effect), *variables]
+    assert [word for word in words if f"`{word}" not in page and f"{word}`" not in page] == []
+
+
+# -- all of them
+
+
+def test_all_clouds_start_fast_are_small_and_leave_nothing(start: Start, left: Left) -> None:
+    began = time.monotonic()
+    one = start(*EMULATORS, "--json")
+    env = one.environment()
+    took = time.monotonic() - began
+    pids = [one.child.pid, *(int(thing.partition(":")[0]) for thing in left() if ":" in thing)]
+    memory = sum(psutil.Process(pid).memory_full_info().pss for pid in set(pids)) / 2**20
+    one.child.send_signal(signal.SIGTERM)
+    assert (one.ended()[0], left()) == (0, [])
+    assert closed(env)
+    assert memory < 400
+    assert took < 3 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
