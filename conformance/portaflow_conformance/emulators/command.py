@@ -105,6 +105,7 @@ class _Life:
         self._starting = threading.Lock()  # a signal must not come between a child and its name
         self._child: subprocess.Popen[bytes] | None = None
         self._foreground = False
+        self._number = 0
         self._parent = os.getppid()
         self._outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
 
@@ -118,6 +119,7 @@ class _Life:
                 return  # it is the command's to decide: a shell only drops the line
         elif self._asked.is_set():
             os._exit(128 + number)  # who asks twice does not wait; the leashes clear away
+        self._number = number
         self._asked.set()
 
     def wait(self) -> int:
@@ -131,8 +133,8 @@ class _Life:
         At a terminal it shares our process group, so that Ctrl-C and Ctrl-Z mean it as they
         mean any program there. Elsewhere it has a group of its own, which ends with it.
         """
-        if self._asked.is_set():
-            return 128 + signal.SIGTERM
+        if self._asked.is_set():  # while the stand-ins were starting
+            return 128 + self._number
         self._foreground = sys.stdin.isatty()
         group = None if self._foreground else 0
         try:

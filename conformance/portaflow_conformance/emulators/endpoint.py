@@ -58,11 +58,12 @@ class Endpoint:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = False  # a client that keeps its connection must not keep us
+    block_on_close = False  # a client that says nothing must not keep us
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    """Of HTTP/1.0: no connection, and so no thread, is kept when the answer is told."""
+
     timeout = 30
     control: Control
     token: str
@@ -95,8 +96,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
-        if status == 413:
-            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(data)
 

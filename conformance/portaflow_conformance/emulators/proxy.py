@@ -112,15 +112,26 @@ class Proxy:
             await _refuse(writer, 403, f"portaflow emulate refuses {host}: no stand-in has it")
             return
         try:
-            there = await asyncio.open_connection("127.0.0.1", local, limit=2 * _CHUNK)
+            there = await self._connected(local)
         except OSError:
             await _refuse(writer, 502, f"the stand-in for {host} does not answer")
             return
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await self._tunnel((reader, writer), there)
 
+    async def _connected(self, port: int) -> Streams:
+        """A connection to a stand-in, with a port of our side that names this tunnel alone.
+
+        The kernel gives one port to several connections if they lead to different servers.
+        """
+        while True:
+            there = await asyncio.open_connection("127.0.0.1", port, limit=2 * _CHUNK)
+            if _port(there) not in self._tunnels:
+                return there
+            there[1].close()
+
     async def _tunnel(self, here: Streams, there: Streams) -> None:
-        port = there[1].get_extra_info("sockname")[1]
+        port = _port(there)
         self._tunnels[port] = (here[1], there[1])
         ways = [
             asyncio.ensure_future(_pipe(here[0], there[1])),
@@ -150,6 +161,11 @@ def route(host: str, routes: Mapping[str, int]) -> int | None:
     if not found:
         return None
     return routes[max(found, key=lambda pattern: len(re.sub(r"\[[^]]*\]|[*?]", "", pattern)))]
+
+
+def _port(streams: Streams) -> int:
+    port: int = streams[1].get_extra_info("sockname")[1]
+    return port
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

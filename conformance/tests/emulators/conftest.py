@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,8 +24,11 @@ def own_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def left(tmp_path: Path, own_tmp: None) -> Callable[[], list[str]]:
-    """Return what is there of stand-ins that lived below the test's folder: processes, files."""
+def left(tmp_path: Path, own_tmp: None) -> Iterator[Callable[[], list[str]]]:
+    """Tell what is there of stand-ins that lived below the test's folder: processes, files.
+
+    What a test that failed has left is ended after it.
+    """
 
     def look() -> list[str]:
         mark = os.fsencode(tmp_path / "tmp")
@@ -41,4 +46,7 @@ def left(tmp_path: Path, own_tmp: None) -> Callable[[], list[str]]:
                 found.append(f"{process.name}: {words}")
         return found
 
-    return look
+    yield look
+    for thing in look():
+        with suppress(ValueError, ProcessLookupError):  # a file, or gone
+            os.kill(int(thing.partition(":")[0]), signal.SIGKILL)

@@ -223,6 +223,8 @@ def test_only_our_own_certificates_count(clouds: Clouds) -> None:
     )
     assert "portaflow stand-ins" in (trusted := python(clouds, script).stdout)
     assert trusted.count("organizationName") == 1
+    folder = python(clouds, "import ssl; print(ssl.get_default_verify_paths().capath)").stdout
+    assert list(Path(folder.strip()).iterdir()) == []
     stranger = "import requests; requests.get('https://stranger.echo.test/x')"
     assert "CERTIFICATE_VERIFY_FAILED" in python(clouds, stranger).stderr
     for program in ("curl", "kubectl"):
@@ -500,7 +502,7 @@ class Started:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Started]]:
+def start(left: Left) -> Iterator[Callable[..., Started]]:
     started: list[Started] = []
 
     def make(*words: str, **more: Any) -> Started:
@@ -509,9 +511,11 @@ def start() -> Iterator[Callable[..., Started]]:
 
     yield make
     for one in started:
-        if one.child.poll() is None:
-            one.child.kill()
-        one.child.communicate()
+        one.child.kill()
+        one.child.wait()
+        for stream in (one.child.stdout, one.child.stderr):
+            if stream:
+                stream.close()  # what it has left may hold the other end
 
 
 Start = Callable[..., Started]
