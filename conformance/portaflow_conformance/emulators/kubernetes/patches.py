@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from .problems import Json, Problem, bad_request
+from .problems import Json, Problem, bad_request, unsupported_media
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -26,18 +26,16 @@ def apply(kind: str, target: Json, patch: Any) -> Json:
     if kind == JSON_PATCH:
         if not isinstance(patch, list):
             raise bad_request("json: cannot unmarshal object into Go value of type []jsonpatch.Op")
-        return _json_patch(copy.deepcopy(target), patch)
+        patched: Json = _json_patch(copy.deepcopy(target), patch)
+        return patched
     if not isinstance(patch, dict):
         raise bad_request("json: cannot unmarshal array into Go value of type map[string]interface")
     if kind == MERGE_PATCH:
-        return _merge(target, patch)
+        merged: Json = _merge(target, patch)
+        return merged
     if kind == STRATEGIC_PATCH:
         return _strategic(target, patch)
-    text = (
-        f"the body of the request was in an unknown format - accepted media types include: "
-        f"{JSON_PATCH}, {MERGE_PATCH}, {STRATEGIC_PATCH}"
-    )
-    raise Problem(415, "UnsupportedMediaType", text, {})
+    raise unsupported_media(f"{JSON_PATCH}, {MERGE_PATCH}, {STRATEGIC_PATCH}")
 
 
 def _merge(target: Any, patch: Any) -> Any:

@@ -23,6 +23,8 @@ _UNITS = {
     "Gi": Fraction(2**30), "Ti": Fraction(2**40), "Pi": Fraction(2**50), "Ei": Fraction(2**60),
 }  # fmt: skip
 _POLICIES = ("Always", "OnFailure", "Never")
+# Of a container: to take them and do nothing would be to lie about how it lives and ends.
+_UNHEEDED = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "restartPolicy")
 _VOLUMES = ("emptyDir", "configMap", "secret", "hostPath", "projected", "downwardAPI")
 
 
@@ -66,6 +68,8 @@ def _requests(container: Json) -> dict[str, Fraction]:
 def check_pod_spec(spec: Json, at: str, causes: Causes) -> None:
     if not spec.get("containers"):
         causes.required(f"{at}.containers")
+    if spec.get("schedulingGates"):
+        causes.forbidden(f"{at}.schedulingGates", "not implemented by this stand-in")
     policy = spec.get("restartPolicy")
     if policy is not None and policy not in _POLICIES:
         causes.unsupported(f"{at}.restartPolicy", policy, _POLICIES)
@@ -95,9 +99,6 @@ def check_pod_spec(spec: Json, at: str, causes: Causes) -> None:
     for kind in ("initContainers", "containers"):
         for i, container in enumerate(spec.get(kind) or []):
             _check_container(container, f"{at}.{kind}[{i}]", names, volumes, causes)
-            if container.get("restartPolicy") is not None:
-                where = f"{at}.{kind}[{i}].restartPolicy"
-                causes.forbidden(where, "not implemented by this stand-in")
 
 
 def _check_container(
@@ -113,10 +114,14 @@ def _check_container(
     names.add(name)
     if not container.get("image"):
         causes.required(f"{at}.image")
+    for field in _UNHEEDED:
+        if container.get(field) is not None:
+            causes.forbidden(f"{at}.{field}", "not implemented by this stand-in")
     for field in ("command", "args"):
         if any(not isinstance(word, str) for word in container.get(field) or []):
             raise bad_request(
-                f"json: cannot unmarshal number into Go struct field Container.{field} of type string"
+                "json: cannot unmarshal number into Go struct field "
+                f"Container.{field} of type string"
             )
     for i, entry in enumerate(container.get("env") or []):
         if not entry.get("name"):
@@ -167,7 +172,9 @@ def default_pod_spec(spec: Json, namespace: str) -> Json:
             container["resources"]["requests"] = {**limits, **requests}
         container.setdefault("terminationMessagePath", "/dev/termination-log")
         container.setdefault("terminationMessagePolicy", "File")
-        latest = ":" not in container["image"].rpartition("/")[2] or container["image"].endswith(":latest")
+        latest = ":" not in container["image"].rpartition("/")[2] or container["image"].endswith(
+            ":latest"
+        )
         container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
     for volume in spec.get("volumes") or []:
         if not any(k in volume for k in _VOLUMES):

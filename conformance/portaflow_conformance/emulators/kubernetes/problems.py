@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .resources import Resource
 
 Json = dict[str, Any]
 
@@ -44,6 +47,49 @@ def unauthorized() -> Problem:
     return Problem(401, "Unauthorized", "Unauthorized")
 
 
+def forbidden(
+    user: str, verb: str, resource: Resource, namespace: str, name: str, sub: str
+) -> Problem:
+    what = f"{resource.plural}/{sub}" if sub else resource.plural
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    qualified = _qualified(resource.group, resource.plural)
+    text = (
+        f"{qualified}{f' {chr(34)}{name}{chr(34)}' if name else ''} is forbidden: "
+        f'User "{user}" cannot {verb} resource "{what}" in API group "{resource.group}" {where}'
+    )
+    return Problem(403, "Forbidden", text, _details(resource.group, resource.plural, name))
+
+
+def refused(resource: Resource, name: str, why: str) -> Problem:
+    """A request that no one may make, whatever the rights."""
+    text = f'{_qualified(resource.group, resource.plural)} "{name}" is forbidden: {why}'
+    return Problem(403, "Forbidden", text, _details(resource.group, resource.plural, name))
+
+
+def too_large() -> Problem:
+    text = "Request entity too large: limit is 3145728"
+    return Problem(413, "RequestEntityTooLarge", text, {})
+
+
+def unsupported_media(kinds: str) -> Problem:
+    text = (
+        "the body of the request was in an unknown format - accepted media types include: " + kinds
+    )
+    return Problem(415, "UnsupportedMediaType", text, {})
+
+
+def ordered(code: int) -> Problem:
+    """What a fault on order makes of a call."""
+    reason, text = {
+        403: ("Forbidden", "forbidden by a fault on order"),
+        429: ("TooManyRequests", "the server has received too many requests"),
+        503: ("ServiceUnavailable", "the server is currently unable to handle the request"),
+        504: ("Timeout", "the server was unable to return a response in the time allotted"),
+    }.get(code, ("InternalError", "an error on the server, by a fault on order"))
+    details = {"retryAfterSeconds": 1} if code in (429, 503, 504) else {}
+    return Problem(code, reason, text, details)
+
+
 def not_found(group: str, plural: str, name: str) -> Problem:
     text = f'{_qualified(group, plural)} "{name}" not found'
     return Problem(404, "NotFound", text, _details(group, plural, name))
@@ -69,7 +115,8 @@ def already_exists(group: str, plural: str, name: str) -> Problem:
 
 def conflict(group: str, plural: str, name: str, cause: str = "") -> Problem:
     cause = cause or (
-        "the object has been modified; please apply your changes to the latest version and try again"
+        "the object has been modified; please apply your changes to the latest version and "
+        "try again"
     )
     text = f'Operation cannot be fulfilled on {_qualified(group, plural)} "{name}": {cause}'
     return Problem(409, "Conflict", text, _details(group, plural, name))
@@ -81,6 +128,12 @@ def bad_request(message: str) -> Problem:
 
 def expired(message: str) -> Problem:
     return Problem(410, "Expired", message)
+
+
+def from_the_future(version: int, current: int) -> Problem:
+    text = f"Too large resource version: {version}, current: {current}"
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    return Problem(504, "Timeout", text, {"causes": [cause], "retryAfterSeconds": 1})
 
 
 class Causes(list[Json]):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .problems import Json
 
-VERSION = "v1.34.0"
+VERSION = "v1.33.0"
 
 _VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -36,7 +36,7 @@ class Resource:
 
 PODS = Resource(
     "pods", "Pod", short=("po",), returns_object=True, counts_generation=True,
-    subresources=("status", "log", "exec", "attach", "binding", "eviction"),
+    subresources=("status", "log", "exec", "eviction"),
 )  # fmt: skip
 JOBS = Resource(
     "jobs", "Job", group="batch", subresources=("status",), counts_generation=True
@@ -58,12 +58,10 @@ RESOURCES = (PODS, JOBS, CONFIG_MAPS, SECRETS, EVENTS, NAMESPACES, SERVICE_ACCOU
 BY_PATH = {(r.group, r.version, r.plural): r for r in RESOURCES}
 
 _SUBRESOURCE_KINDS = {
-    "binding": ("Binding", ("create",)),
     "eviction": ("Eviction", ("create",)),
     "token": ("TokenRequest", ("create",)),
     "log": ("Pod", ("get",)),
     "exec": ("PodExecOptions", ("create", "get")),
-    "attach": ("PodAttachOptions", ("create", "get")),
     "status": ("", ("get", "patch", "update")),
 }
 

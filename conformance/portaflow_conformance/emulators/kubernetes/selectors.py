@@ -10,6 +10,20 @@ from .resources import EVENTS, JOBS, NAMESPACES, NODES, PODS, SECRETS, Resource
 
 Matcher = Callable[[Json], bool]
 
+
+def everything(obj: Json) -> bool:
+    return True
+
+
+def matcher(resource: Resource, labels: str, fields: str) -> Matcher:
+    """Compile both selectors of a request."""
+    first, second = label_matcher(labels), field_matcher(resource, fields)
+    if first is not None and second is not None:
+        one, other = first, second
+        return lambda o: one(o) and other(o)
+    return first or second or everything
+
+
 _TERM = re.compile(r"(?:[^,(]|\([^)]*\))+")
 _SET = re.compile(r"(\S+)\s+(in|notin)\s*\(([^)]*)\)")
 _KEY = re.compile(r"(?:[a-z0-9.-]+/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")

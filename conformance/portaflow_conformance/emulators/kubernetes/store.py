@@ -38,9 +38,6 @@ class Change:
     object: Json
     old: Json | None
 
-    def line(self, type_: str) -> bytes:
-        return encode({"type": type_, "object": self.object}) + b"\n"
-
 
 class Watcher:
     """Changes of one collection that wait to be sent."""
@@ -90,7 +87,7 @@ class Store:
             raise problems.already_exists(resource.group, resource.plural, key[1])
         meta = {
             **meta,
-            "uid": str(uuid.uuid4()),
+            "uid": meta.get("uid") or str(uuid.uuid4()),
             "creationTimestamp": self.now(),
             **({"generation": 1} if resource.counts_generation else {}),
         }
@@ -105,12 +102,15 @@ class Store:
             return old
         if resource.counts_generation and obj.get("spec") != old.get("spec"):
             obj = {**obj, "metadata": {**meta, "generation": meta.get("generation", 1) + 1}}
-        if obj["metadata"].get("deletionTimestamp") and not obj["metadata"].get("finalizers"):
-            if not obj["metadata"].get("deletionGracePeriodSeconds"):
-                return self.remove(resource, *key, last=obj)
+        new = obj["metadata"]
+        held = new.get("finalizers") or new.get("deletionGracePeriodSeconds")
+        if new.get("deletionTimestamp") and not held:
+            return self.remove(resource, *key, last=obj)
         return self._put("MODIFIED", resource, key, obj, old)
 
-    def remove(self, resource: Resource, namespace: str, name: str, last: Json | None = None) -> Json:
+    def remove(
+        self, resource: Resource, namespace: str, name: str, last: Json | None = None
+    ) -> Json:
         old = self.get(resource, namespace, name)
         return self._put("DELETED", resource, (namespace, name), last or old, old)
 
@@ -171,10 +171,7 @@ class Store:
         if since < oldest:
             raise problems.expired(f"too old resource version: {since} ({oldest})")
         if since > self.version:
-            text = f"Too large resource version: {since}, current: {self.version}"
-            details = {"causes": [{"reason": "ResourceVersionTooLarge", "message": text}],
-                       "retryAfterSeconds": 1}  # fmt: skip
-            raise problems.Problem(504, "Timeout", text, details)
+            raise problems.from_the_future(since, self.version)
         watcher = Watcher(resource)
         self._watchers.add(watcher)
         return watcher, [c for c in self._history if c.version > since and c.resource is resource]

@@ -7,6 +7,7 @@ import binascii
 import copy
 import random
 import re
+import uuid
 from collections.abc import Callable
 
 from .podspec import check_pod_spec, default_pod_spec
@@ -32,7 +33,9 @@ _VALUE_TEXT = (
     "and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or "
     "'12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
 )
-_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_KEY = re.compile(
+    r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+)
 _KEY_TEXT = (
     "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end "
     "with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for "
@@ -78,7 +81,23 @@ def admit(resource: Resource, namespace: str, body: Json) -> Json:
     causes.refuse(resource.group, resource.kind, meta.get("name", ""))
     for fill in _DEFAULTS.get(resource.plural, ()):
         fill(obj)
+    if resource is JOBS:
+        _label_pods(obj)
     return obj
+
+
+def _label_pods(job: Json) -> None:
+    """Give a Job the selector that finds its pods, and them the labels that it looks for."""
+    meta = job["metadata"]
+    meta["uid"] = str(uuid.uuid4())
+    labels: Json = {}
+    for prefix in ("", "batch.kubernetes.io/"):
+        labels |= {f"{prefix}controller-uid": meta["uid"], f"{prefix}job-name": meta["name"]}
+    template = job["spec"]["template"]
+    was = template.get("metadata") or {}
+    template["metadata"] = {**was, "labels": {**(was.get("labels") or {}), **labels}}
+    unique = "batch.kubernetes.io/controller-uid"
+    job["spec"]["selector"] = {"matchLabels": {unique: labels[unique]}}
 
 
 def check_update(resource: Resource, old: Json, new: Json) -> None:
@@ -100,7 +119,8 @@ def check_update(resource: Resource, old: Json, new: Json) -> None:
             if before != after and not (field == "template" and suspended):
                 causes.invalid(f"spec.{field}", after, "field is immutable")
     if resource.plural in ("configmaps", "secrets") and old.get("immutable"):
-        if any(old.get(f) != new.get(f) for f in ("data", "binaryData", "immutable")):
+        changed = any(old.get(f) != new.get(f) for f in ("data", "binaryData", "immutable"))
+        if changed:
             causes.forbidden("data", "field is immutable when `immutable` is set")
     for check in _CHECKS.get(resource.plural, ()):
         if resource not in (PODS, JOBS):
@@ -198,7 +218,8 @@ def _check_job(obj: Json, causes: Causes) -> None:
         causes.unsupported(field, policy, ("OnFailure", "Never"))
     if spec.get("podFailurePolicy"):
         if policy != "Never":
-            causes.invalid(field, policy, 'only "Never" is supported when podFailurePolicy is specified')
+            text = 'only "Never" is supported when podFailurePolicy is specified'
+            causes.invalid(field, policy, text)
         for i, rule in enumerate(spec["podFailurePolicy"].get("rules") or []):
             actions = ("Count", "FailJob", "Ignore")
             if rule.get("action") not in actions:
@@ -222,7 +243,7 @@ def _check_data(obj: Json, causes: Causes) -> None:
                     base64.b64decode(value, validate=True)
                 except (binascii.Error, ValueError):
                     raise bad_request(
-                        f"{obj['kind']} in version \"v1\" cannot be handled as a {obj['kind']}: "
+                        f'{obj["kind"]} in version "v1" cannot be handled as a {obj["kind"]}: '
                         "illegal base64 data at input byte 0"
                     ) from None
     size = sum(len(v) for p in ("data", "binaryData", "stringData")

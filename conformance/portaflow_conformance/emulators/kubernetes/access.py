@@ -1,0 +1,68 @@
+"""Who calls, and what that one may do: bearer tokens, 401 and 403."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import problems
+from .resources import SECRETS, Resource
+
+_READING = ("get", "list", "watch")
+_LIFETIME = 3600  # seconds a requested token is good for when the request does not say
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A caller. `rights`: "admin" may do all, "view" may read all but secrets, "" nothing."""
+
+    name: str
+    rights: str = ""
+    expires: float = float("inf")
+
+
+Authenticator = Callable[[str], User | None]
+
+
+class Access:
+    """Knows tokens of its own and asks `authenticators` about others (EKS, GKE)."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._users: dict[str, User] = {}
+        self.authenticators: list[Authenticator] = []
+        self.admin = self.issue(User("system:serviceaccount:kube-system:portaflow", "admin"))
+        self.viewer = self.issue(User("system:serviceaccount:kube-system:viewer", "view"))
+
+    def issue(self, user: User) -> str:
+        token = secrets.token_urlsafe(40)
+        self._users[token] = user
+        return token
+
+    def for_account(self, namespace: str, name: str, seconds: int | None) -> tuple[str, float]:
+        """A new token of a service account, and when it expires. It may do nothing."""
+        expires = self._clock() + (seconds or _LIFETIME)
+        user = User(f"system:serviceaccount:{namespace}:{name}", expires=expires)
+        return self.issue(user), expires
+
+    def authenticate(self, authorization: str) -> User:
+        kind, _, token = authorization.partition(" ")
+        if kind.lower() == "bearer" and token:
+            user = self._users.get(token)
+            if user is None:
+                found = (ask(token) for ask in self.authenticators)
+                user = next((u for u in found if u is not None), None)
+            if user is not None and user.expires > self._clock():
+                return user
+        raise problems.unauthorized()
+
+    def authorize(
+        self, user: User, verb: str, resource: Resource, namespace: str, name: str, sub: str
+    ) -> None:
+        if user.rights == "admin":
+            return
+        shown = resource is not SECRETS and sub in ("", "status", "log")
+        if user.rights == "view" and verb in _READING and shown:
+            return
+        raise problems.forbidden(user.name, verb, resource, namespace, name, sub)

@@ -1,0 +1,235 @@
+"""The stand-in for a Kubernetes cluster: API server, one node, controllers, in one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from ..control import Fault
+from ..faults import abort_transport
+from ..place import Emulator, Place
+from .access import Access, Authenticator
+from .api import Api
+from .container import Machine
+from .deletion import Deletion
+from .events import Events
+from .images import Images
+from .jobs import JobController
+from .kubelet import Kubelet
+from .problems import Json
+from .resources import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS
+from .sandbox import Sandbox
+from .server import Server
+from .store import Change, Store
+from .streams import Streams
+
+Result = TypeVar("Result")
+
+_ADDRESS = "127.0.0.1"
+_NAMESPACES = ("default", "kube-system", "kube-public")
+_LOG_SIZE = 10 * 2**20  # bytes after which a kubelet rotates a log
+_STOP = 30.0  # seconds that all pods have to be gone
+
+
+class KubernetesEmulator(Emulator):
+    """`images` says which images there are and what they bring; `log_size` when logs rotate."""
+
+    name = "kubernetes"
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.images = Images()
+        self.log_size = _LOG_SIZE
+        self.access = Access(place.control.now)
+        self.port = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"https://{_ADDRESS}:{self.port}"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Contexts: "portaflow" may do all, "viewer" may read all but secrets."""
+        return self.place.folder / "kubeconfig"
+
+    def authenticate_by(self, ask: Authenticator) -> None:
+        """Also take tokens that `ask` knows: those of EKS and GKE."""
+        self.access.authenticators.append(ask)
+
+    def routes(self) -> Mapping[str, int]:
+        return {}  # clients get the address from the kubeconfig, or from EKS and GKE
+
+    def env(self) -> Mapping[str, str]:
+        return {"KUBECONFIG": str(self.kubeconfig)}
+
+    def start(self) -> None:
+        ready: list[BaseException | None] = []
+        up = threading.Event()
+
+        def serve() -> None:
+            loop = asyncio.new_event_loop()
+            try:
+                loop.run_until_complete(self._open(loop))
+            except BaseException as error:
+                ready.append(error)
+                up.set()
+                loop.close()
+                return
+            self._loop = loop
+            up.set()
+            loop.run_forever()
+            loop.close()
+
+        self.place.folder.mkdir(parents=True, exist_ok=True)
+        self._thread = threading.Thread(target=serve, name="kubernetes", daemon=True)
+        self._thread.start()
+        up.wait()
+        if ready and ready[0] is not None:
+            raise ready[0]
+        self._write_kubeconfig()
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        place = self.place
+        self.store = store = Store(place.control.now)
+        sandbox = Sandbox(_made(place.folder / "sandbox"))
+        certificate = place.authority.issue(
+            "kubernetes.default.svc", "kubernetes", "kubernetes.default", "localhost", _ADDRESS
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        deletion = Deletion(store)
+        api = Api(store, self.access, deletion)
+        events = Events(store)
+        self._socket = _bound()
+        self.port = self._socket.getsockname()[1]
+        machine = Machine(
+            store, sandbox, self.images, place.pace, self.log_size, self._base_env(), _ADDRESS
+        )
+        self.kubelet = Kubelet(machine, place.control, events, _made(place.folder / "pods"))
+        jobs = JobController(store, api.add, deletion, events, place.pace)
+        store.listeners.append(self._furnish)
+        for name in _NAMESPACES:
+            api.add(NAMESPACES, "", {"metadata": {"name": name}})
+        self.kubelet.register()
+        streams = Streams(store, self.kubelet, sandbox)
+        server = Server(
+            api, place.control, {"log": streams.log, "exec": streams.exec}, self._ordered
+        )
+        self._background = loop.create_task(jobs.run())
+        # A client that goes ends its request: a log that is followed would stay for ever.
+        self._runner = web.ServerRunner(
+            web.Server(server.handle, handler_cancellation=True, access_log=None)
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._socket, ssl_context=context, backlog=1024).start()
+
+    def _base_env(self) -> dict[str, str]:
+        here = str(Path(sys.executable).parent)
+        return {
+            "PATH": f"{here}:{os.environ.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",
+            "HOME": "/root" if os.getuid() == 0 else "/tmp",
+            "LANG": "C.UTF-8",
+            "KUBERNETES_SERVICE_HOST": _ADDRESS,
+            "KUBERNETES_SERVICE_PORT": str(self.port),
+            "KUBERNETES_SERVICE_PORT_HTTPS": str(self.port),
+        }
+
+    def _furnish(self, change: Change) -> None:
+        """Put into a new namespace what every namespace has."""
+        if change.resource is not NAMESPACES or change.type != "ADDED":
+            return
+        name = change.object["metadata"]["name"]
+        account: Json = {
+            "kind": "ServiceAccount", "apiVersion": "v1",
+            "metadata": {"name": "default", "namespace": name},
+        }  # fmt: skip
+        self.store.add(SERVICE_ACCOUNTS, account)
+        bundle: Json = {
+            "kind": "ConfigMap", "apiVersion": "v1",
+            "metadata": {"name": "kube-root-ca.crt", "namespace": name},
+            "data": {"ca.crt": self.place.authority.bundle.read_text()},
+        }  # fmt: skip
+        self.store.add(CONFIG_MAPS, bundle)
+
+    def _ordered(self, fault: Fault, uid: str) -> None:
+        self.kubelet.faults[uid] = fault
+
+    def _write_kubeconfig(self) -> None:
+        users = {"portaflow": self.access.admin, "viewer": self.access.viewer}
+        cluster = {"server": self.url, "certificate-authority": str(self.place.authority.bundle)}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "portaflow", "cluster": cluster}],
+            "users": [{"name": n, "user": {"token": t}} for n, t in users.items()],
+            "contexts": [
+                {"name": n, "context": {"cluster": "portaflow", "user": n, "namespace": "default"}}
+                for n in users
+            ],
+            "current-context": "portaflow",
+        }
+        self.kubeconfig.touch(0o600)
+        self.kubeconfig.write_text(json.dumps(config, indent=1), "utf-8")
+
+    def evict(
+        self, namespace: str, name: str, message: str = "The node was low on memory."
+    ) -> None:
+        """Evict a pod as a node under pressure does."""
+        self._call(self.kubelet.evict(namespace, name, message))
+
+    def _call(self, work: Coroutine[Any, Any, Result]) -> Result:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_STOP)
+
+    def stop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        try:
+            asyncio.run_coroutine_threadsafe(self._close(), loop).result(_STOP)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            if self._thread is not None:
+                self._thread.join(_STOP)
+            shutil.rmtree(self.place.folder, ignore_errors=True)
+
+    async def _close(self) -> None:
+        self._background.cancel()
+        self.store.close()
+        await self.kubelet.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        assert self._runner.server is not None
+        open_ = [handler.transport for handler in self._runner.server.connections]
+        await self._runner.cleanup()
+        for transport in filter(None, open_):
+            abort_transport(transport)  # a client need not answer for this to end
+        for _ in range(5):
+            await asyncio.sleep(0)  # let the transports close their sockets
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _bound() -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((_ADDRESS, 0))
+    return bound

@@ -1,0 +1,151 @@
+"""The walls around a container: namespaces of processes and mounts, and a root of its own.
+
+The root is this machine's, seen through an overlay: what a container writes outside its volumes
+is gone when it ends, and mount points can be made without touching the machine. Every command
+here is one of util-linux or of a POSIX shell.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Arguments: base folder, then triples (source, target, "ro" or "rw") closed by "--", then the
+# working folder and the command. Nothing is interpolated.
+_SETUP = r"""
+set -e
+base=$1 own=$2; shift 2
+mount -t tmpfs tmpfs "$base"
+mkdir "$base/upper" "$base/work" "$base/devices" "$base/devwork" "$base/root"
+mount -t overlay overlay \
+    -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$base/root"
+root=$base/root
+mount -t proc proc "$root/proc"
+mount --rbind /sys "$root/sys"
+mount -t overlay overlay \
+    -o "lowerdir=/dev,upperdir=$base/devices,workdir=$base/devwork" "$root/dev"
+for one in pts shm; do mount --bind "/dev/$one" "$root/dev/$one"; done
+for one in $own; do mount --rbind "$one" "$root$one" 2>/dev/null || :; done  # may have gone
+while [ "$1" != -- ]; do
+    if [ -d "$1" ]; then
+        mkdir -p "$root$2"
+    else
+        mkdir -p "$(dirname "$root$2")"
+        [ -e "$root$2" ] || : > "$root$2"
+    fi
+    mount --bind "$1" "$root$2"
+    if [ "$3" = ro ]; then mount -o remount,bind,ro "$root$2"; fi
+    shift 3
+done
+shift
+mkdir -p "$root$1"
+exec chroot "$root" /bin/sh -c 'cd "$1"; shift; exec "$@"' sh "$@"
+"""
+
+# The shell outside is the parent of the container's first process and tells how that ended;
+# unshare's own --fork cannot tell a SIGKILL. What it would say itself is nobody's output.
+_PARENT = """
+exec 3>&2 2>/dev/null
+setpriv --pdeathsig KILL -- /bin/sh -c "$0" sh "$@" 2>&3 3>&-
+exit $?
+"""
+
+_TOOLS = ("unshare", "nsenter", "setpriv", "chroot", "mount")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder or file of this machine that a container sees at `target`."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+class Unmountable(Exception):
+    """This machine cannot give a container what it asks for."""
+
+
+class Sandbox:
+    """Makes the command that runs a container's command; finds out at start what can be had."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._unshare: list[str] = []
+        self._own = " ".join(_other_mounts())
+        self.isolated = all(map(shutil.which, _TOOLS)) and self._choose()
+
+    def _choose(self) -> bool:
+        """Settle how namespaces are made: as root, or in a user namespace."""
+        plain = ["unshare", "--mount", "--pid", "--propagation", "private"]
+        for words in (plain, [*plain, "--user", "--map-root-user"]):
+            self._unshare = words
+            probe = self._folder / "probe"
+            probe.mkdir(exist_ok=True)
+            done = subprocess.run(
+                self.command(probe, ["true"], [], "/"), capture_output=True, check=False, timeout=20
+            )
+            probe.rmdir()
+            if done.returncode == 0:
+                return True
+        self._unshare = []
+        return False
+
+    def command(
+        self, base: Path, command: Sequence[str], mounts: Sequence[Mount], folder: str
+    ) -> list[str]:
+        """`base` is an empty folder for the root; `folder` the working folder in it."""
+        if not self._unshare:
+            if any(not m.target.startswith("/dev/") for m in mounts):
+                raise Unmountable("no namespaces can be made here, so no volume can be mounted")
+            return [*_leash(), *command]
+        words = [
+            w for m in mounts for w in (str(m.source), m.target, "ro" if m.read_only else "rw")
+        ]
+        given = [str(base), self._own, *words, "--", folder, *command]
+        return [*_leash(), *self._unshare, "--", "/bin/sh", "-c", _PARENT, _SETUP, *given]
+
+    def inside(self, pid: int, command: Sequence[str]) -> list[str]:
+        """The command that runs another beside process `pid` of a container."""
+        if not self._unshare:
+            return [*_leash(), *command]
+        user = ["--user", "--preserve-credentials"] if "--user" in self._unshare else []
+        return [
+            *_leash(), "nsenter", "--target", str(pid), *user, "--mount", "--pid", "--root", "--wd",
+            "--", *command,
+        ]  # fmt: skip
+
+
+_HIDDEN = ("/proc", "/sys", "/dev", "/run", "/snap", "/boot", "/tmp")
+_PASSING = ("autofs", "squashfs", "tmpfs", "overlay")
+
+
+def _leash() -> list[str]:
+    """Let the kernel end a command when the thread that started it is gone; and let it have
+    the signals that this process ignores, as one in the background of a shell does.
+    """
+    words = ["setpriv", "--pdeathsig", "KILL", "--"]
+    ignored = [s.name[3:] for s in (signal.SIGINT, signal.SIGQUIT)
+               if signal.getsignal(s) is signal.SIG_IGN]  # fmt: skip
+    return [*words, "env", *(f"--default-signal={name}" for name in ignored)] if ignored else words
+
+
+def _other_mounts() -> list[str]:
+    """File systems besides the root's that hold files, such as /home: an overlay of / has not
+    got them.
+    """
+    found: list[str] = []
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        where, kind = line.split()[1:3]
+        if where == "/" or where.startswith(_HIDDEN) or kind in _PASSING or "\\" in where:
+            continue
+        if not os.path.isdir(where):
+            continue
+        if not any(where.startswith(f"{other}/") for other in found):
+            found.append(where)
+    return found
