@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from ..control import Fault
-from ..faults import abort_transport
 from ..place import Emulator, Place
 from .access import Access, Authenticator
 from .api import Api
@@ -218,7 +217,7 @@ class KubernetesEmulator(Emulator):
         open_ = [handler.transport for handler in self._runner.server.connections]
         await self._runner.cleanup()
         for transport in filter(None, open_):
-            abort_transport(transport)  # a client need not answer for this to end
+            transport.abort()  # a client need not answer for this to end
         for _ in range(5):
             await asyncio.sleep(0)  # let the transports close their sockets
 
