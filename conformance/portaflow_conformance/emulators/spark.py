@@ -255,7 +255,7 @@ def _fetch(connector: Connector, folder: Path, java: Path, home: Path) -> None:
         words = f"org={quoteattr(group)} name={quoteattr(name)} rev={quoteattr(version)}"
         needs.append(f'<dependency {words} conf="default->compile(*),master(*),runtime(*)"/>')
     without = [
-        f'<exclude org={quoteattr(group)} module={quoteattr(module or "*")}/>'
+        f"<exclude org={quoteattr(group)} module={quoteattr(module or '*')}/>"
         for group, _, module in (text.partition(":") for text in connector.excluded)
     ]
     (folder / "ivy.xml").write_text(
@@ -266,7 +266,8 @@ def _fetch(connector: Connector, folder: Path, java: Path, home: Path) -> None:
     )
     (ivy,) = (home / "jars").glob("ivy-*.jar")
     where = folder / "jars" / "[organisation]_[artifact]-[revision].[ext]"
-    command = [java, "-jar", ivy, "-cache", folder / "ivy", "-ivy", folder / "ivy.xml"]
+    command = [str(java), "-jar", str(ivy), "-cache", str(folder / "ivy")]
+    command += ["-ivy", str(folder / "ivy.xml")]
     command += ["-confs", "default", "-types", "jar", "bundle", "-retrieve", str(where)]
     log = folder / "ivy.log"
     with log.open("wb") as output:

@@ -1,0 +1,38 @@
+"""Where the local AWS is known to differ."""
+
+from __future__ import annotations
+
+from ..place import Deviation
+
+DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation(
+        "S3", "lists keys in the order of their bytes", "a directory tree: `a/b` before `a-b`"
+    ),
+    Deviation("S3", "keeps keys such as `a//b`, `./a` and `../a`", "does not keep them as written"),
+    Deviation(
+        "S3",
+        "each call can be throttled or fail",
+        "no fault strikes S3, and the log of calls does not hold it",
+    ),
+    Deviation("EMR Serverless", "runs jobs", "answers every call with 501 NotImplemented"),
+    Deviation(
+        "EMR",
+        "runs steps as the cluster's own user on its nodes",
+        "runs them on this machine, Spark as local[2]",
+    ),
+    Deviation("EMR", "runs bootstrap actions", "accepts them and runs none"),
+    Deviation(
+        "EMR",
+        "takes Hive, Pig and other commands in steps",
+        "command-runner.jar with spark-submit only; another step fails and says so",
+    ),
+    Deviation("EKS", "a cluster has an endpoint", "answers every call with 501 NotImplemented"),
+    Deviation(
+        "IAM",
+        "refuses what a policy does not allow",
+        "checks signatures in S3 alone, and no policy",
+    ),
+    Deviation(
+        "all", "each account has its own state", "stand-ins in one process share what is not S3"
+    ),
+)

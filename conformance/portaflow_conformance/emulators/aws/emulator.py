@@ -1,0 +1,63 @@
+"""The local AWS as a stand-in: what it starts, which hosts it answers for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import ClassVar
+
+from ..place import Emulator, Place
+from .front import Front
+from .seaweed import Seaweed
+
+KEY, SECRET = "AKIAPORTAFLOWLOCAL00", "portaflow-local-secret"  # opens nothing but this
+REGION = "us-east-1"
+_REGIONS = (
+    *(REGION, "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "sa-east-1"),
+    *("eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3", "eu-south-1"),
+    *("ap-northeast-1", "ap-northeast-2", "ap-south-1", "ap-southeast-1", "ap-southeast-2"),
+)
+
+
+class AwsEmulator(Emulator):
+    name: ClassVar[str] = "aws"
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._undo = ExitStack()
+        self._s3 = 0
+        self._front = 0
+
+    def start(self) -> None:
+        stores = ["s3.amazonaws.com", *(f"s3.{region}.amazonaws.com" for region in _REGIONS)]
+        pem = self.place.authority.issue(
+            *("*.amazonaws.com", *(f"*.{region}.amazonaws.com" for region in _REGIONS)),
+            *(f"*.{store}" for store in stores),
+        )
+        store = Seaweed(self.place.folder / "s3", pem, stores, KEY, SECRET)
+        self._undo.callback(store.stop)
+        front = Front(self.place, pem, store.port, KEY, SECRET)
+        self._undo.callback(front.stop)
+        store.wait()
+        self._s3, self._front = store.tls, front.port
+
+    def routes(self) -> Mapping[str, int]:
+        return {
+            "*.amazonaws.com": self._front,
+            "s3.amazonaws.com": self._s3,
+            "s3.*.amazonaws.com": self._s3,
+            "*.s3.amazonaws.com": self._s3,
+            "*.s3.*.amazonaws.com": self._s3,
+        }
+
+    def env(self) -> Mapping[str, str]:
+        return {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def stop(self) -> None:
+        self._undo.close()

@@ -1,0 +1,131 @@
+"""The TLS server for all services but S3: each call is logged, struck, then done by moto."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import ssl
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from ..control import Fault
+from ..faults import Reset, abort_socket, struck
+from ..place import Place
+
+_SERVED = ("elasticmapreduce", "sts", "secretsmanager")
+_NAMES = {"elasticmapreduce": "emr"}
+_SCOPE = re.compile(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/")
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
+        pass
+
+
+class Front:
+    def __init__(self, place: Place, pem: Path, s3: int, key: str, secret: str) -> None:
+        self._place = place
+        self._loading = threading.Lock()
+        self._moto: Any = None
+        self._store = (s3, key, secret)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        self._server = make_server(
+            "127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet, ssl_context=context
+        )
+        self._server.daemon_threads = True  # type: ignore[attr-defined]
+        self.port = int(self._server.server_port)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        if self._moto is not None:
+            from .emr import stop_all
+
+            stop_all()
+
+    def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        principal, service, operation, params = _read(environ, body)
+        called = f"aws:{_NAMES.get(service, service)}.{operation}"
+        fault = self._place.control.called(called, principal, **params)
+
+        def apply() -> Iterable[bytes]:
+            if service not in _SERVED:
+                return _error(start, 501, "NotImplemented", f"{called} is not in the local AWS")
+            app = self._app()
+            from .cluster import LiveCluster
+
+            LiveCluster.ordered.fault = fault
+            try:
+                answer: Iterable[bytes] = app(environ, start)
+            finally:
+                LiveCluster.ordered.fault = None
+            return answer
+
+        def refuse(fault: Fault) -> Iterable[bytes]:
+            if fault.effect == "throttle":
+                return _error(start, 400, "ThrottlingException", "Rate exceeded")
+            return _error(start, fault.status, "InternalServerException", "a fault on order")
+
+        try:
+            return struck(fault, apply, refuse)
+        except Reset:
+            abort_socket(environ["werkzeug.socket"])
+            raise ConnectionResetError("a fault on order") from None
+
+    def _app(self) -> Any:
+        """moto costs a second to load: not before a call needs it."""
+        with self._loading:
+            if self._moto is None:
+                from moto.moto_server.werkzeug_app import (
+                    DomainDispatcherApplication,
+                    create_backend_app,
+                )
+
+                from .emr import install
+
+                install(self._place, *self._store)
+                self._moto = DomainDispatcherApplication(create_backend_app)
+        return self._moto
+
+
+def _read(environ: dict[str, Any], body: bytes) -> tuple[str, str, str, dict[str, Any]]:
+    """Whose call of which service it is: the signature tells."""
+    found = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
+    principal, service = found.groups() if found else ("", "unsigned")
+    params: dict[str, Any] = {}
+    try:
+        if body[:1] == b"{":
+            params = json.loads(body)
+        else:
+            params = dict(parse_qsl(body.decode() or environ.get("QUERY_STRING", "")))
+    except ValueError:
+        pass  # the service's own parser says what is wrong with it
+    target = str(environ.get("HTTP_X_AMZ_TARGET", "")).rpartition(".")[2]
+    rest = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+    operation = target or str(params.pop("Action", "")) or rest
+    if service == "secretsmanager":
+        params = {k: v for k, v in params.items() if k not in ("SecretString", "SecretBinary")}
+    kept = {k: v for k, v in params.items() if k not in ("operation", "principal", "self")}
+    return principal, service, operation, kept
+
+
+def _error(start: Any, status: int, code: str, message: str) -> Iterable[bytes]:
+    body = json.dumps({"__type": code, "message": message}).encode()
+    kind, length = "application/x-amz-json-1.1", str(len(body))
+    headers = [("Content-Type", kind), ("Content-Length", length), ("x-amzn-ErrorType", code)]
+    start(f"{status} Refused", headers)
+    return [body]

@@ -1,0 +1,88 @@
+"""A real S3 on loopback: SeaweedFS, over TLS for clients and in the clear for Spark."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from ..running import Running
+
+_PATIENCE = 60.0  # a loaded machine; mostly it is there in less than a second
+
+
+class Seaweed:
+    """`port` speaks plain HTTP, `tls` the same by TLS with the certificate given."""
+
+    def __init__(
+        self, folder: Path, pem: Path, domains: Iterable[str], key: str, secret: str
+    ) -> None:
+        (folder / "data").mkdir(parents=True)
+        config = folder / "s3.json"
+        credentials = [{"accessKey": key, "secretKey": secret}]
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identity = {"name": "portaflow", "credentials": credentials, "actions": actions}
+        config.write_text(json.dumps({"identities": [identity]}), "utf-8")
+        names = ("master", "volume", "filer", "s3", "admin")
+        free = iter(_free(12))
+        ports: list[str] = []
+        for name in names:
+            own = next(free)
+            ports += [f"-{name}.port={own}", f"-{name}.port.grpc={next(free)}"]
+            if name == "s3":
+                self.port = own
+        self.tls = next(free)
+        self._log = folder / "weed.log"
+        command = [
+            *(str(Path(sys.executable).with_name("weed")), "mini", f"-dir={folder / 'data'}"),
+            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports),
+            *("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+            *(f"-s3.port.https={self.tls}", f"-s3.cert.file={pem}", f"-s3.key.file={pem}"),
+            *(f"-s3.domainName={','.join(domains)}", f"-s3.config={config}"),
+            *("-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false"),
+            f"-s3.localSocket={folder / 's3.sock'}",  # else it is in /tmp, and stays there
+        ]
+        env = {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "GOGC": "50"}
+        self._running = Running(command, folder, env=env, stdout=self._log, stderr=self._log)
+
+    def wait(self) -> None:
+        """Return when it answers."""
+        end = time.monotonic() + _PATIENCE
+        while not self._answers():
+            if self._running.poll() is not None or time.monotonic() > end:
+                said = self._log.read_text("utf-8", "replace")[-2000:]
+                raise RuntimeError(f"SeaweedFS did not start; see what it said:\n{said}")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        self._running.stop()
+
+
+def _free(count: int) -> list[int]:
+    """Ports below those that the system gives out: another server would get one before weed."""
+    found: list[int] = []
+    with ExitStack() as held:
+        while len(found) < count:
+            port = random.randrange(15_000, 32_000)
+            one = held.enter_context(socket.socket())
+            with suppress(OSError):  # taken
+                one.bind(("127.0.0.1", port))
+                found.append(port)
+    return found

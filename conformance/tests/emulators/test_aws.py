@@ -1,0 +1,143 @@
+"""The local AWS as an unmodified boto3 sees it; Spark starts once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("moto")
+pytest.importorskip("boto3")
+
+from portaflow_conformance.emulators.clouds import emulate
+from portaflow_conformance.emulators.control import Fault
+
+_ROLES = """
+import boto3, gzip, sys
+from botocore.exceptions import ClientError
+emr, s3 = boto3.client("emr"), boto3.client("s3")
+roles = dict(ServiceRole="EMR_DefaultRole", JobFlowRole="EMR_EC2_DefaultRole", Name="words",
+             ReleaseLabel="emr-7.1.0", LogUri="s3://logs/emr/")
+quick = {"Delay": 1, "MaxAttempts": 90}
+def code(call, **params):
+    try:
+        call(**params)
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    return "none"
+"""
+
+_WORDS = """
+import sys
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+lines = spark.sparkContext.textFile(sys.argv[1])
+pairs = lines.flatMap(str.split).map(lambda w: (w, 1)).reduceByKey(lambda a, b: a + b)
+pairs.map(lambda p: f"{p[0]} {p[1]}").coalesce(1).saveAsTextFile(sys.argv[2])
+print("counted", pairs.count())
+"""
+
+
+def _python(code: str, env: dict[str, str], tmp_path: Path) -> str:
+    script = tmp_path / "client.py"
+    script.write_text(_ROLES + code, "utf-8")
+    done = subprocess.run(
+        [sys.executable, script], env=env, capture_output=True, text=True, timeout=150
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_word_count_from_s3_runs_on_emr(tmp_path: Path) -> None:
+    (tmp_path / "words.py").write_text(_WORDS, "utf-8")
+    with emulate("aws", pace=0.1) as clouds:
+        out = _python(
+            f"""
+for bucket in ("logs", "data"):
+    s3.create_bucket(Bucket=bucket)
+s3.upload_file({str(tmp_path / "words.py")!r}, "data", "words.py")
+s3.put_object(Bucket="data", Key="in/a.txt", Body=b"a b a\\nb a c\\n")
+def step(name, *args, fail="CONTINUE"):
+    return {{"Name": name, "ActionOnFailure": fail,
+            "HadoopJarStep": {{"Jar": "command-runner.jar", "Args": list(args)}}}}
+count = step("count", "spark-submit", "--deploy-mode", "cluster", "s3://data/words.py",
+             "s3://data/in/", "s3://data/out")
+flow = emr.run_job_flow(**roles, Steps=[count], Instances={{"KeepJobFlowAliveWhenNoSteps": True}})
+flow = flow["JobFlowId"]
+(first,) = emr.list_steps(ClusterId=flow)["Steps"]
+emr.get_waiter("cluster_running").wait(ClusterId=flow, WaiterConfig=quick)
+try:
+    emr.get_waiter("step_complete").wait(ClusterId=flow, StepId=first["Id"], WaiterConfig=quick)
+except Exception:
+    log = s3.get_object(Bucket="logs", Key=f"emr/{{flow}}/steps/{{first['Id']}}/stderr.gz")
+    sys.exit(gzip.decompress(log["Body"].read()).decode())
+(part,) = [o["Key"] for o in s3.list_objects_v2(Bucket="data", Prefix="out/part")["Contents"]]
+print(sorted(s3.get_object(Bucket="data", Key=part)["Body"].read().decode().split("\\n")))
+log = s3.get_object(Bucket="logs", Key=f"emr/{{flow}}/steps/{{first['Id']}}/stdout.gz")
+print(gzip.decompress(log["Body"].read()).decode())
+wrong = emr.add_job_flow_steps(JobFlowId=flow, Steps=[step("no", "hive", fail="TERMINATE_CLUSTER")])
+import time
+def status():
+    return emr.describe_cluster(ClusterId=flow)["Cluster"]["Status"]
+while status()["State"] != "TERMINATED_WITH_ERRORS":
+    time.sleep(0.05)
+print(status()["StateChangeReason"]["Code"])
+print(emr.describe_step(ClusterId=flow, StepId=wrong["StepIds"][0])["Step"]["Status"]["State"])
+print(code(emr.add_job_flow_steps, JobFlowId=flow, Steps=[count]))
+""",
+            clouds.environ(),
+            tmp_path,
+        )
+        assert "['', 'a 3', 'b 2', 'c 1']" in out
+        assert "counted 3" in out
+        assert out.split()[-3:] == ["STEP_FAILURE", "FAILED", "ValidationException"]
+        (started,) = clouds.control.seen("aws:emr.RunJobFlow")
+        assert started.principal == clouds.env["AWS_ACCESS_KEY_ID"]
+        assert started.params["Name"] == "words"
+
+
+def test_errors_and_faults_are_those_of_aws(tmp_path: Path) -> None:
+    with emulate("aws", pace=0.05) as clouds:
+        order = clouds.control.order
+        order(Fault(effect="throttle", operation="aws:emr.ListClusters", times=2))
+        order(Fault(effect="error", operation="aws:emr.ListInstances", status=503, times=1))
+        lost = order(Fault(effect="reset-after", operation="aws:emr.AddTags"))
+        order(Fault(effect="fail", operation="aws:emr.RunJobFlow", skip=1))
+        out = _python(
+            """
+print(code(emr.describe_cluster, ClusterId="j-NONE"))
+print(code(emr.run_job_flow, **{**roles, "ReleaseLabel": "emr-99.0.0"}, Instances={}))
+keep = {"KeepJobFlowAliveWhenNoSteps": True, "TerminationProtected": True}
+bad = emr.run_job_flow(**roles, Instances=keep)["JobFlowId"]
+flow = emr.run_job_flow(**roles, Instances=keep)["JobFlowId"]
+emr.add_tags(ResourceId=flow, Tags=[{"Key": "k", "Value": "v"}])
+print(emr.describe_cluster(ClusterId=flow)["Cluster"]["Tags"])
+print(code(emr.list_clusters))
+emr.list_instances(ClusterId=flow)
+print(code(emr.terminate_job_flows, JobFlowIds=[flow]))
+emr.set_termination_protection(JobFlowIds=[flow], TerminationProtected=False)
+emr.terminate_job_flows(JobFlowIds=[flow])
+emr.get_waiter("cluster_terminated").wait(ClusterId=flow, WaiterConfig=quick)
+status = emr.describe_cluster(ClusterId=bad)["Cluster"]["Status"]
+print(status["State"])
+print(code(boto3.client("emr-serverless").list_applications))
+print(boto3.client("sts").get_caller_identity()["Account"].isdigit())
+""",
+            clouds.environ(),
+            tmp_path,
+        )
+        assert out.split("\n")[:-1] == [
+            "InvalidRequestException",
+            "ValidationException",
+            "[{'Key': 'k', 'Value': 'v'}]",
+            "none",
+            "ValidationException",
+            "TERMINATED_WITH_ERRORS",
+            "NotImplemented",
+            "True",
+        ]
+        assert lost.hit == 1
+        assert clouds.control.count("aws:emr.ListClusters") == 3
+        assert clouds.control.count("aws:emr.ListInstances") == 2
