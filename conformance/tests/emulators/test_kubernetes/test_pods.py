@@ -257,6 +257,7 @@ def test_deletion_asks_first(core: Core, ns: str, pod: Pods, running: Any, until
     core.delete_namespaced_pod("p", ns)
     assert core.read_namespaced_pod("p", ns).metadata.deletion_timestamp
     assert follow.read() == b"asked\n"
+    follow.release_conn()
     until(lambda: not core.list_namespaced_pod(ns).items)
     assert time.monotonic() - start < 4  # its grace is 5 s
 
@@ -292,9 +293,9 @@ def test_nothing_runs_after_the_hard_end(
 
 
 def test_containers_see_their_own_processes_alone(pod: Pods, ended: Any, log: Any) -> None:
-    pod("p", "ls /proc | grep -c '^[0-9]'; kill -TERM -1; echo alive")
+    pod("p", "ls /proc | grep -c '^[0-9]'; kill -TERM -1 2>/dev/null; echo alive")
     ended()
-    number, *_, word = log().split()
+    number, word = log().split()
     assert int(number) < 8
     assert word == "alive"
 
@@ -369,10 +370,12 @@ def test_exec(core: Core, ns: str, pod: Pods, running: Any) -> None:
     assert socket.read_stdout() == "b\ngot word\n"
     assert socket.read_stderr() == "err\n"
     assert socket.returncode == 3
+    socket.sock.shutdown()  # the client leaves it open when the server ends
     big = run("head -c 3000000 /dev/zero | tr '\\0' x")
     big.run_forever(timeout=10)
     assert len(big.read_stdout()) == 3000000
     assert big.returncode == 0
+    big.sock.shutdown()
 
 
 def test_exec_needs_a_container_that_runs(core: Core, ns: str, pod: Pods, ended: Any) -> None:
@@ -402,9 +405,10 @@ def test_signal_that_airflow_sends_to_its_sidecar(
         _preload_content=False,
     )  # fmt: skip
     socket.run_forever(timeout=10)
-    socket.close()
+    socket.sock.shutdown()  # the client leaves it open when the server ends
     assert ended().status.phase == "Succeeded"
     assert follow.read() == b""
+    follow.release_conn()
 
 
 def test_eviction_through_the_api_deletes(
