@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Callable
 from email.parser import BytesParser
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -14,7 +15,8 @@ from ..control import Control, Fault
 from ..faults import Reset, struck
 from .gcs_json import JsonApi
 from .gcs_xml import XmlApi, error_xml
-from .objects import GcsError, Objects
+from .items import GcsError
+from .objects import Objects
 from .tokens import Tokens
 from .uploads import Uploads
 from .wire import Request, Response
@@ -76,7 +78,9 @@ class Gcs:
             if fault and fault.effect == "hang":
                 self.closing.wait(fault.seconds or None)
                 raise Reset(applied=False)
-            return struck(fault, _shown(api, name, parts, request, show), lambda f: show(refusal(f)))
+            return struck(
+                fault, _shown(api, name, parts, request, show), lambda f: show(refusal(f))
+            )
         except GcsError as error:
             return show(error)
 
@@ -148,7 +152,7 @@ def _inner(text: bytes, outer: Request) -> Request:
     if not _ and b"\n\n" in text:
         head, _, body = text.lstrip().partition(b"\n\n")
     first, *lines = head.decode("latin-1").splitlines()
-    method, target = (first.split() + ["", ""])[:2]
+    method, target = [*first.split(), "", ""][:2]
     headers = {}
     for line in lines:
         key, _, value = line.partition(":")
@@ -160,7 +164,7 @@ def _inner(text: bytes, outer: Request) -> Request:
 
 
 def _word(status: int) -> str:
-    return {200: "OK", 204: "No Content", 404: "Not Found"}.get(status, "Status")
-
-
-
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Status"

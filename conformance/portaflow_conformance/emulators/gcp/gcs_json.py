@@ -15,7 +15,8 @@ from email.parser import BytesParser
 from typing import Any
 from urllib.parse import quote, unquote
 
-from .objects import Conditions, GcsError, Item, Objects, check_name, invalid
+from .items import Conditions, GcsError, Item, check_name, invalid
+from .objects import Objects
 from .resources import bucket_json, item_json, media
 from .uploads import Resumable, Uploads, finish
 from .wire import Request, Response
@@ -110,9 +111,7 @@ class JsonApi:
     def _buckets_testIamPermissions(self, request: Request, bucket: str) -> Response:
         self._objects.bucket(bucket)
         asked = [request.query["permissions"]] if "permissions" in request.query else []
-        return Response.json(
-            {"kind": "storage#testIamPermissionsResponse", "permissions": asked}
-        )
+        return Response.json({"kind": "storage#testIamPermissionsResponse", "permissions": asked})
 
     def _objects_list(self, request: Request, bucket: str) -> Response:
         after, most = _page(request)
@@ -231,7 +230,9 @@ class JsonApi:
         except BaseException:
             draft.discard()
             raise
-        return _item(request, finish(self._objects, bucket, name, draft, fields, _conditions(request)))
+        return _item(
+            request, finish(self._objects, bucket, name, draft, fields, _conditions(request))
+        )
 
     def _multipart_upload(self, request: Request, bucket: str) -> Response:
         self._objects.bucket(bucket)
@@ -241,7 +242,9 @@ class JsonApi:
         name = _name(request, metadata)
         draft = self._objects.draft()
         draft.write(content)
-        return _item(request, finish(self._objects, bucket, name, draft, fields, _conditions(request)))
+        return _item(
+            request, finish(self._objects, bucket, name, draft, fields, _conditions(request))
+        )
 
     def _resumable_upload(self, request: Request, bucket: str) -> Response:
         metadata = request.json()
@@ -271,7 +274,7 @@ class JsonApi:
 def _progress(request: Request, session: Resumable) -> Response:
     headers = {"X-GUploader-UploadID": session.id}
     if session.item is not None:
-        return Response.json(item_json(session.item, request.base), **headers)
+        return Response.json(item_json(session.item, request.base), 200, **headers)
     if session.draft.size:
         headers["Range"] = f"bytes=0-{session.draft.size - 1}"
     return Response(308, b"", headers)
@@ -347,7 +350,7 @@ def _related(request: Request) -> tuple[dict[str, Any], str, bytes]:
     if len(pieces) < 3 or not (at := body.rfind(b"\r\n" + mark + b"--")) > 0:
         raise invalid("A multipart upload has two parts: metadata and media.")
     second = len(pieces[0]) + len(pieces[1]) + 2 * len(mark) + 2
-    head_of_first, _, first = pieces[1].partition(b"\r\n\r\n")
+    _, _, first = pieces[1].partition(b"\r\n\r\n")
     media_part = body[second:at]
     head_of_media, _, content = media_part.partition(b"\r\n\r\n")
     kind = BytesParser().parsebytes(head_of_media.lstrip() + b"\r\n\r\n").get_content_type()

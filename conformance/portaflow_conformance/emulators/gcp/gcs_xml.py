@@ -13,7 +13,8 @@ from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 from .gcs_json import from_token, page_token
-from .objects import Conditions, Draft, GcsError, Item, Objects, invalid
+from .items import Conditions, Draft, GcsError, Item, invalid
+from .objects import Objects
 from .resources import media, stamp
 from .uploads import Uploads, finish, part_etag
 from .wire import Request, Response
@@ -187,9 +188,7 @@ class XmlApi:
             raise GcsError(400, "MalformedXML", str(error)) from error
         item = self._uploads.complete(upload, parts, _conditions(request))
         text = f"<Bucket>{bucket}</Bucket><Key>{_text(name)}</Key>"
-        response = _document(
-            "CompleteMultipartUploadResult", f'{text}<ETag>"{etag(item)}"</ETag>'
-        )
+        response = _document("CompleteMultipartUploadResult", f'{text}<ETag>"{etag(item)}"</ETag>')
         response.headers |= _written(item)
         return response
 
@@ -214,7 +213,9 @@ def error_xml(error: GcsError) -> Response:
     if code == "NoSuchKey" and "bucket" in error.message:
         code = "NoSuchBucket"
     text = f"<Code>{code}</Code><Message>{_text(error.message)}</Message>"
-    return Response.xml(f"<?xml version='1.0' encoding='UTF-8'?><Error>{text}</Error>", error.status)
+    return Response.xml(
+        f"<?xml version='1.0' encoding='UTF-8'?><Error>{text}</Error>", error.status
+    )
 
 
 def _address(request: Request) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import IO, Any
 from urllib.parse import quote
 
-from .objects import Bucket, Item
+from .items import Bucket, Item
 from .wire import Request, Response
 
 

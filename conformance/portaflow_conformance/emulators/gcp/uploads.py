@@ -6,6 +6,7 @@ status tells how much that is: the client goes on from there.
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 import threading
@@ -13,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .objects import Conditions, Draft, GcsError, Item, Objects, invalid
+from .items import Conditions, Draft, GcsError, Item, invalid
+from .objects import Objects
 
 GRAIN = 256 * 1024  # all chunks but the last are a multiple of this
 _RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
@@ -100,14 +102,14 @@ class Uploads:
                 return
             if content_range and total is None:
                 if draft.size % GRAIN:
-                    text = f"Invalid request. The number of bytes uploaded is required to be equal or greater than {GRAIN}, except for the final request."
-                    raise invalid(text)
+                    text = f"The number of bytes uploaded must be a multiple of {GRAIN}"
+                    raise invalid(f"Invalid request. {text}, except for the final request.")
                 return
             if total is not None and draft.size < total:
                 return
             if session.total not in (None, draft.size):
-                text = f"Invalid request. {draft.size} bytes were uploaded where {session.total} were announced."
-                raise invalid(text)
+                text = f"{draft.size} bytes were uploaded where {session.total} were announced"
+                raise invalid(f"Invalid request. {text}.")
             session.item = finish(
                 self._objects, session.bucket, session.name, draft, session.fields,
                 session.conditions,
@@ -116,8 +118,8 @@ class Uploads:
     @staticmethod
     def _take(draft: Draft, start: int, body: Iterator[bytes]) -> None:
         if start > draft.size:
-            text = f"Invalid request. According to the Content-Range header, the upload offset is {start} byte(s), which exceeds already uploaded size of {draft.size} byte(s)."
-            raise invalid(text)
+            text = f"the upload offset is {start} byte(s), where {draft.size} have arrived"
+            raise invalid(f"Invalid request. According to the Content-Range header, {text}.")
         known = draft.size - start  # sent again by a client that had no answer
         for data in body:
             new = data[known:]
@@ -177,8 +179,6 @@ class Uploads:
 
 
 def part_etag(part: Draft) -> str:
-    import base64
-
     return base64.b64decode(part.md5).hex()
 
 
@@ -192,7 +192,5 @@ def finish(
         promised = kept.pop(hash_name, None)
         if promised and promised != ours:
             draft.discard()
-            raise invalid(
-                f'Provided {hash_name} "{promised}" doesn\'t match calculated "{ours}".'
-            )
+            raise invalid(f'Provided {hash_name} "{promised}" doesn\'t match calculated "{ours}".')
     return objects.put(bucket, name, draft, kept, conditions)

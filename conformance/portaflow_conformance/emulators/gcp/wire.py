@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import ThreadingMixIn, TCPServer
+from socketserver import TCPServer, ThreadingMixIn
 from typing import IO, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -79,13 +79,15 @@ class Response:
 
     @classmethod
     def xml(cls, text: str, status: int = 200, **headers: str) -> Response:
-        return cls(status, text.encode(), {"Content-Type": "application/xml; charset=UTF-8", **headers})
+        return cls(
+            status, text.encode(), {"Content-Type": "application/xml; charset=UTF-8", **headers}
+        )
 
 
 class _Body:
     """The body of a request: as many bytes as it says, or chunked."""
 
-    def __init__(self, file: IO[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(self, file: Any, headers: Mapping[str, str]) -> None:
         self._file = file
         self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
         self._left = 0 if self._chunked else int(headers.get("content-length") or 0)
@@ -146,7 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         except Reset:
             abort_socket(self.connection)
             raise
-        body.read()  # what nobody read would be taken for the next request
+        for _ in request.chunks():  # what nobody read would be taken for the next request
+            pass
         self._send(response)
 
     def _send(self, response: Response) -> None:
