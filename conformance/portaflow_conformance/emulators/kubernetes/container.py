@@ -37,6 +37,9 @@ class Machine:
     log_size: int  # bytes after which a log is rotated
     base_env: Mapping[str, str]
     address: str
+    # Few containers are set up at a time: else the API server, which shares the processors
+    # with a hundred of them, does not get its turn.
+    setups: asyncio.Semaphore
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +202,39 @@ class Container:
         return self._around.folder / "messages" / self.name
 
     async def _run(self, command: list[str], mounts: list[Mount]) -> None:
-        """Run it once; leaves `state` terminated."""
+        """Run it once; leaves `state` terminated, unless the pod is stopped before it starts."""
+        started = self._machine.store.now()
+        async with self._machine.setups:
+            if self._around.stopping.is_set():
+                return
+            log = self._begin(command, mounts, started)
+            if log is None:
+                return
+            process = self.process
+            assert process is not None
+            await process.inside()
+        limit = ((self.spec.get("resources") or {}).get("limits") or {}).get("memory")
+        watch = (
+            asyncio.ensure_future(process.limit(int(podspec.quantity(limit))))
+            if limit is not None else None
+        )  # fmt: skip
+        try:
+            code = await process.ended
+        finally:
+            if watch is not None:
+                watch.cancel()
+        log.close()
+        reason = "OOMKilled" if process.oom else "Completed" if code == 0 else "Error"
+        self.process = None
+        self._end_state(code, reason, started, self._message(log, code))
+
+    def _begin(self, command: list[str], mounts: list[Mount], started: str) -> Log | None:
+        """Start the process; None when it cannot be, which `state` then tells."""
         log = Log(
             self._around.folder / "logs" / f"{self.name}.{self.restarts}", self._machine.log_size
         )
         self.logs = [*self.logs[1 - _LOGS :], log] if self.logs else [log]
         self._id = f"process://{uuid.uuid4().hex}"
-        started = self._machine.store.now()
         self._around.event("Normal", "Created", f"Created container: {self.name}")
         base = self._around.folder / "roots" / self.name
         base.mkdir(parents=True, exist_ok=True)
@@ -223,24 +252,11 @@ class Container:
             text = f"failed to create containerd task: {error}"
             self._around.event("Warning", "Failed", f"Error: {text}")
             self._end_state(128, "StartError", started, text)
-            return
+            return None
         self.state = {"running": {"startedAt": started}}
         self._around.event("Normal", "Started", f"Started container: {self.name}")
         self._around.changed()
-        limit = ((self.spec.get("resources") or {}).get("limits") or {}).get("memory")
-        watch = (
-            asyncio.ensure_future(self.process.limit(int(podspec.quantity(limit))))
-            if limit is not None else None
-        )  # fmt: skip
-        try:
-            code = await self.process.ended
-        finally:
-            if watch is not None:
-                watch.cancel()
-        log.close()
-        reason = "OOMKilled" if self.process.oom else "Completed" if code == 0 else "Error"
-        self.process = None
-        self._end_state(code, reason, started, self._message(log, code))
+        return log
 
     def _check(self, command: list[str], mounts: list[Mount]) -> None:
         """Refuse what cannot start, as a runtime does: before it runs, not with a code 127."""

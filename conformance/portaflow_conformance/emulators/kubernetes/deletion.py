@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections import Counter, deque
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +14,7 @@ from .resources import JOBS, NAMESPACES, PODS, RESOURCES, Resource
 from .store import Change, Store
 
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
+_BATCH = 20  # objects of a namespace that go before others have their turn
 ORPHANED = (
     "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background "
     "to remove them or set propagationPolicy=Orphan to suppress this warning"
@@ -25,6 +28,8 @@ class Deletion:
         self._store = store
         self._children: dict[str, set[tuple[str, str, str]]] = {}  # uid -> plural, key
         self._resources = {r.plural: r for r in RESOURCES}
+        self._inside: Counter[str] = Counter()  # namespace -> how many objects are in it
+        self._held: dict[str, tuple[Resource, str, str]] = {}  # uid -> who waits for dependents
         store.listeners.append(self._changed)
 
     def delete(self, resource: Resource, obj: Json, options: Json) -> Json:
@@ -97,24 +102,34 @@ class Deletion:
             # The finalizer stands for the namespace controller: `replace` must not remove it.
             meta["finalizers"] = ["kubernetes"]
             self._store.replace(NAMESPACES, {**namespace, "metadata": meta, "status": status})
-        for resource in (JOBS, *(r for r in RESOURCES if r.namespaced and r is not JOBS)):
-            for obj in self._store.all(resource, name):
-                key = (resource, name, obj["metadata"]["name"])
-                if (there := self._store.find(*key)) is not None:
-                    self.delete(resource, there, {"propagationPolicy": "Background"})
-        self._emptied(name)
+        self._clear(name, deque())
         return self._store.find(NAMESPACES, "", name) or namespace
+
+    def _clear(self, name: str, left: deque[tuple[Resource, str]]) -> None:
+        """Delete what is in a namespace that goes: thousands at once would stop the server."""
+        if not left:
+            kinds = (JOBS, *(r for r in RESOURCES if r.namespaced and r is not JOBS))
+            left += [(r, o["metadata"]["name"]) for r in kinds for o in self._store.all(r, name)]
+        for _ in range(min(_BATCH, len(left))):
+            resource, one = left.popleft()
+            if (there := self._store.find(resource, name, one)) is not None:
+                self.delete(resource, there, {"propagationPolicy": "Background"})
+        if left:
+            asyncio.get_running_loop().call_soon(self._clear, name, left)
+        else:
+            self._emptied(name)
 
     def _emptied(self, name: str) -> None:
         """Remove a namespace that was waiting for its last object."""
         namespace = self._store.find(NAMESPACES, "", name)
         if namespace is None or namespace["status"].get("phase") != "Terminating":
             return
-        if not any(self._store.all(r, name) for r in RESOURCES if r.namespaced):
+        if not self._inside[name]:
             self._store.remove(NAMESPACES, "", name)
 
     def _changed(self, change: Change) -> None:
         key = (change.resource.plural, *change.key)
+        self._account(change)
         if change.old is not None:
             for ref in _owners(change.old):
                 self._children.get(ref["uid"], set()).discard(key)
@@ -133,6 +148,15 @@ class Deletion:
         if change.resource.namespaced:
             self._emptied(change.key[0])
 
+    def _account(self, change: Change) -> None:
+        meta = change.object["metadata"]
+        if change.resource.namespaced:
+            self._inside[change.key[0]] += (change.type == "ADDED") - (change.type == "DELETED")
+        if change.type != "DELETED" and _FOREGROUND in (meta.get("finalizers") or []):
+            self._held[meta["uid"]] = (change.resource, *change.key)
+        else:
+            self._held.pop(meta["uid"], None)
+
     def _lives(self, obj: Json, ref: Json) -> bool:
         for resource in RESOURCES:
             if resource.kind == ref["kind"]:
@@ -143,14 +167,13 @@ class Deletion:
 
     def _release(self, uid: str) -> None:
         """Take the foreground finalizer from an owner whose dependents are gone."""
-        if self._held_by(uid):
+        if uid not in self._held or self._held_by(uid):
             return
-        for resource in (JOBS, PODS):
-            for obj in self._store.each(resource):
-                meta = obj["metadata"]
-                if meta["uid"] == uid and _FOREGROUND in (meta.get("finalizers") or []):
-                    left = [f for f in meta["finalizers"] if f != _FOREGROUND]
-                    self._store.replace(resource, {**obj, "metadata": {**meta, "finalizers": left}})
+        resource, namespace, name = self._held[uid]
+        obj = self._store.get(resource, namespace, name)
+        meta = obj["metadata"]
+        left = [f for f in meta["finalizers"] if f != _FOREGROUND]
+        self._store.replace(resource, {**obj, "metadata": {**meta, "finalizers": left}})
 
 
 def _owners(obj: Json) -> list[Json]:

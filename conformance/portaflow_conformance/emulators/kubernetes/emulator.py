@@ -38,6 +38,7 @@ Result = TypeVar("Result")
 _ADDRESS = "127.0.0.1"
 _NAMESPACES = ("default", "kube-system", "kube-public")
 _LOG_SIZE = 10 * 2**20  # bytes after which a kubelet rotates a log
+_SETUPS = 2 * (os.cpu_count() or 1)  # containers at a time
 _STOP = 30.0  # seconds that all pods have to be gone
 
 
@@ -115,8 +116,9 @@ class KubernetesEmulator(Emulator):
         self._socket = _bound()
         self.port = self._socket.getsockname()[1]
         machine = Machine(
-            store, sandbox, self.images, place.pace, self.log_size, self._base_env(), _ADDRESS
-        )
+            store, sandbox, self.images, place.pace, self.log_size, self._base_env(), _ADDRESS,
+            asyncio.Semaphore(_SETUPS),
+        )  # fmt: skip
         self.kubelet = Kubelet(machine, place.control, events, _made(place.folder / "pods"))
         jobs = JobController(store, api.add, deletion, events, place.pace)
         store.listeners.append(self._furnish)

@@ -41,6 +41,7 @@ class Kubelet:
         self.workers: dict[str, PodWorker] = {}
         self.faults: dict[str, Fault] = {}
         self._waiting: deque[Key] = deque()
+        self._refused: set[str] = set()  # uids of those that have been told that they do not fit
         self._free = {name: quantity(amount) for name, amount in ALLOCATABLE.items()}
         self._taken: dict[str, dict[str, Fraction]] = {}  # uid -> what it was given
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -80,6 +81,7 @@ class Kubelet:
         worker = self.workers.get(uid)
         if change.type == "DELETED":
             self._give_back(uid)
+            self._refused.discard(uid)
             self.faults.pop(uid, None)
             self._graces.pop(uid, None)
             if worker is not None:
@@ -119,6 +121,9 @@ class Kubelet:
                 continue
             if pod["spec"].get("nodeName", NODE) != NODE:
                 continue  # of a node that is not there
+            if self._free["pods"] < 1 and pod["metadata"]["uid"] in self._refused:
+                self._waiting.append(key)  # hundreds may wait: nothing new is to be said of them
+                continue
             why = self._unfit(pod)
             if not why:
                 self._bind(pod)
@@ -139,6 +144,7 @@ class Kubelet:
         return f"0/1 nodes are available: {', '.join(f'1 {w}' for w in words)}."
 
     def _unschedulable(self, pod: Json, why: str) -> None:
+        self._refused.add(pod["metadata"]["uid"])
         now = self._store.now()
         condition = {
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why,
@@ -154,6 +160,7 @@ class Kubelet:
 
     def _bind(self, pod: Json) -> None:
         meta = pod["metadata"]
+        self._refused.discard(meta["uid"])
         taken = {**requested(pod["spec"]), "pods": Fraction(1)}
         self._taken[meta["uid"]] = taken
         for name, amount in taken.items():
