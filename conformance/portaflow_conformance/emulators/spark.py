@@ -79,7 +79,7 @@ class Spark:
         for where it runs, which is here. May take a minute the first time; raises
         SparkMissingError.
         """
-        start = self._prepare()
+        start = self.prepare()
         scratch = folder / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
         defaults = folder / "spark-defaults.conf"
@@ -116,8 +116,11 @@ class Spark:
             "PYTHONHASHSEED": "0",
         }
 
-    def _prepare(self) -> Path:
-        """Make, once for this Java, Spark and connector, what every application starts with."""
+    def prepare(self) -> Path:
+        """Make, once for this Java, Spark and connector, what every application starts with.
+
+        May have to fetch the connector; raises SparkMissingError.
+        """
         jars = self._jars(self._connector) if self._connector else []
         age = (self.home / "jars").stat().st_mtime_ns
         what = repr((3, str(self.java), str(self.home), age, list(map(str, jars)), _FAST))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,44 +12,28 @@ pytest.importorskip("boto3")
 from portaflow_conformance.emulators.clouds import emulate
 from portaflow_conformance.emulators.control import Fault
 
+from .aws_client import WORDS, make_ready, python
+
 _ROLES = """
-import boto3, gzip, sys
-from botocore.exceptions import ClientError
 emr, s3 = boto3.client("emr"), boto3.client("s3")
 roles = dict(ServiceRole="EMR_DefaultRole", JobFlowRole="EMR_EC2_DefaultRole", Name="words",
              ReleaseLabel="emr-7.1.0", LogUri="s3://logs/emr/")
 quick = {"Delay": 1, "MaxAttempts": 90}
-def code(call, **params):
-    try:
-        call(**params)
-    except ClientError as error:
-        return error.response["Error"]["Code"]
-    return "none"
 """
 
-_WORDS = """
-import sys
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.getOrCreate()
-lines = spark.sparkContext.textFile(sys.argv[1])
-pairs = lines.flatMap(str.split).map(lambda w: (w, 1)).reduceByKey(lambda a, b: a + b)
-pairs.map(lambda p: f"{p[0]} {p[1]}").coalesce(1).saveAsTextFile(sys.argv[2])
-print("counted", pairs.count())
-"""
+
+@pytest.fixture(scope="module")
+def spark() -> None:
+    pytest.importorskip("pyspark")
+    make_ready()
 
 
 def _python(code: str, env: dict[str, str], tmp_path: Path) -> str:
-    script = tmp_path / "client.py"
-    script.write_text(_ROLES + code, "utf-8")
-    done = subprocess.run(
-        [sys.executable, script], env=env, capture_output=True, text=True, timeout=150
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return python(_ROLES + code, env, tmp_path)
 
 
-def test_a_word_count_from_s3_runs_on_emr(tmp_path: Path) -> None:
-    (tmp_path / "words.py").write_text(_WORDS, "utf-8")
+def test_a_word_count_from_s3_runs_on_emr(tmp_path: Path, spark: None) -> None:
+    (tmp_path / "words.py").write_text(WORDS, "utf-8")
     with emulate("aws", pace=0.1) as clouds:
         out = _python(
             f"""
@@ -78,7 +60,6 @@ print(sorted(s3.get_object(Bucket="data", Key=part)["Body"].read().decode().spli
 log = s3.get_object(Bucket="logs", Key=f"emr/{{flow}}/steps/{{first['Id']}}/stdout.gz")
 print(gzip.decompress(log["Body"].read()).decode())
 wrong = emr.add_job_flow_steps(JobFlowId=flow, Steps=[step("no", "hive", fail="TERMINATE_CLUSTER")])
-import time
 def status():
     return emr.describe_cluster(ClusterId=flow)["Cluster"]["Status"]
 while status()["State"] != "TERMINATED_WITH_ERRORS":
@@ -122,7 +103,7 @@ emr.terminate_job_flows(JobFlowIds=[flow])
 emr.get_waiter("cluster_terminated").wait(ClusterId=flow, WaiterConfig=quick)
 status = emr.describe_cluster(ClusterId=bad)["Cluster"]["Status"]
 print(status["State"])
-print(code(boto3.client("emr-serverless").list_applications))
+print(code(boto3.client("glue").get_databases))
 print(boto3.client("sts").get_caller_identity()["Account"].isdigit())
 """,
             clouds.environ(),

@@ -5,80 +5,21 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from moto.core.utils import utcnow
 from moto.emr import models
 from moto.emr.exceptions import ValidationException
 
-from ..control import Control, Fault
+from ..control import Fault
 from ..running import Running
-from ..spark import Connector, Spark, SparkMissingError
+from ..spark import Spark, SparkMissingError
+from .shop import S3A, Shop
 
-_SDK = "2.35.4"  # the version that Hadoop 3.5.0 is built with
-S3A = Connector(
-    "s3a",
-    (
-        "org.apache.hadoop:hadoop-aws:3.5.0",
-        *(
-            f"software.amazon.awssdk:{name}:{_SDK}"
-            for name in ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client")
-        ),
-    ),
-    (
-        *("io.netty", "org.slf4j", "software.amazon.awssdk:bundle"),
-        "org.wildfly.openssl",
-    ),
-)
 _ACTIVE = ("PENDING", "RUNNING")
 _MOST_ACTIVE = 256
 _TICK = 0.05
 _DEAD = "A job flow that is shutting down, terminated, or finished may not be modified."
-
-
-class Shop:
-    """What all clusters share: where they work, the clock, and the store."""
-
-    def __init__(
-        self, folder: Path, control: Control, pace: float, s3: tuple[int, str, str]
-    ) -> None:
-        self.folder, self.control, self.pace = folder, control, pace
-        self._port, self._key, self._secret = s3
-        self._client: Any = None
-        self._making = threading.Lock()
-
-    def spark_conf(self) -> dict[str, str]:
-        """`s3://` is S3A here, as it is EMRFS or S3A there."""
-        s3a = "spark.hadoop.fs.s3a"
-        simple = "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider"
-        return {
-            "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
-            f"{s3a}.endpoint": f"http://127.0.0.1:{self._port}",
-            f"{s3a}.endpoint.region": "us-east-1",
-            f"{s3a}.path.style.access": "true",
-            f"{s3a}.connection.ssl.enabled": "false",
-            f"{s3a}.access.key": self._key,
-            f"{s3a}.secret.key": self._secret,
-            f"{s3a}.aws.credentials.provider": simple,
-        }
-
-    def put(self, uri: str, body: bytes) -> None:
-        import boto3  # type: ignore[import-untyped]
-        from botocore.config import Config  # type: ignore[import-untyped]
-
-        with self._making:  # making a client is not thread-safe
-            if self._client is None:
-                self._client = boto3.client(
-                    "s3",
-                    endpoint_url=f"http://127.0.0.1:{self._port}",
-                    region_name="us-east-1",
-                    aws_access_key_id=self._key,
-                    aws_secret_access_key=self._secret,
-                    config=Config(proxies={}, s3={"addressing_style": "path"}),
-                )
-        bucket, _, key = uri.partition("://")[2].partition("/")
-        self._client.put_object(Bucket=bucket, Key=key, Body=body)
 
 
 class LiveCluster(models.Cluster):

@@ -14,7 +14,16 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "each call can be throttled or fail",
         "no fault strikes S3, and the log of calls does not hold it",
     ),
-    Deviation("EMR Serverless", "runs jobs", "answers every call with 501 NotImplemented"),
+    Deviation(
+        "EMR Serverless",
+        "runs Spark and Hive, streaming, retries, sessions, and has dashboards",
+        "runs Spark in batch mode; the rest answers 501 NotImplemented and names it",
+    ),
+    Deviation(
+        "EMR Serverless",
+        "takes an image, or a Python environment from `spark.archives`",
+        "runs the Python that runs the stand-in",
+    ),
     Deviation(
         "EMR",
         "runs steps as the cluster's own user on its nodes",
@@ -26,7 +35,11 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "takes Hive, Pig and other commands in steps",
         "command-runner.jar with spark-submit only; another step fails and says so",
     ),
-    Deviation("EKS", "a cluster has an endpoint", "answers every call with 501 NotImplemented"),
+    Deviation(
+        "EKS",
+        "makes clusters; access entries say who may do what",
+        "has one, `portaflow`, when the stand-in for Kubernetes runs too; who calls may do all",
+    ),
     Deviation(
         "IAM",
         "refuses what a policy does not allow",

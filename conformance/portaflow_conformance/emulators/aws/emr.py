@@ -8,8 +8,8 @@ from moto.core.responses import ActionResult, EmptyResult
 from moto.emr import models, responses
 from moto.emr.exceptions import InvalidRequestException, ValidationException
 
-from ..place import Place
-from .cluster import LiveCluster, Shop
+from .cluster import LiveCluster
+from .shop import Shop
 
 
 class _Clusters(dict[str, Any]):
@@ -70,9 +70,9 @@ class _Response(responses.ElasticMapReduceResponse):
         return EmptyResult()
 
 
-def install(place: Place, *s3: Any) -> None:
-    """Give this process's moto live clusters that work in `place`."""
-    LiveCluster.shop = Shop(place.folder / "emr", place.control, place.pace, (s3[0], s3[1], s3[2]))
+def install(shop: Shop) -> None:
+    """Give this process's moto live clusters that work in the folder of `shop`."""
+    LiveCluster.shop = shop
     models.Cluster = LiveCluster  # type: ignore[misc]  # where the backend looks it up
     models.emr_backends.backend = LiveBackend
     models.emr_backends.clear()

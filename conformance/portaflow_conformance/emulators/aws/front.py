@@ -8,19 +8,26 @@ import re
 import ssl
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs, parse_qsl
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ..control import Fault
 from ..faults import Reset, abort_socket, struck
 from ..place import Place
+from .eks import Eks
+from .rest import Asked, RefusedError, Service, named
+from .serverless import Serverless
+from .shop import Shop
 
-_SERVED = ("elasticmapreduce", "sts", "secretsmanager")
+_MOTO = ("elasticmapreduce", "sts", "secretsmanager")
+_REST = ("emr-serverless", "eks")
 _NAMES = {"elasticmapreduce": "emr"}
-_SCOPE = re.compile(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/")
+_SCOPE = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/")
 
 
 class _Quiet(WSGIRequestHandler):
@@ -36,6 +43,10 @@ class Front:
         self._loading = threading.Lock()
         self._moto: Any = None
         self._store = (s3, key, secret)
+        self._own: dict[str, Service] = {
+            "eks": Eks(place, key, secret),
+            "emr-serverless": Serverless(self._shop("emr-serverless")),
+        }
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
         self._server = make_server(
@@ -50,6 +61,8 @@ class Front:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        for service in self._own.values():
+            service.stop()
         if self._moto is not None:
             from .emr import stop_all
 
@@ -58,12 +71,14 @@ class Front:
     def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
-        principal, service, operation, params = _read(environ, body)
+        asked, service, operation, params = _read(environ, body)
         called = f"aws:{_NAMES.get(service, service)}.{operation}"
-        fault = self._place.control.called(called, principal, **params)
+        fault = self._place.control.called(called, asked.principal, **params)
 
         def apply() -> Iterable[bytes]:
-            if service not in _SERVED:
+            if service in self._own:
+                return self._ours(start, self._own[service], operation, replace(asked, fault=fault))
+            if service not in _MOTO:
                 return _error(start, 501, "NotImplemented", f"{called} is not in the local AWS")
             app = self._app()
             from .cluster import LiveCluster
@@ -86,6 +101,17 @@ class Front:
             abort_socket(environ["werkzeug.socket"])
             raise ConnectionResetError("a fault on order") from None
 
+    def _ours(self, start: Any, service: Service, operation: str, asked: Asked) -> Iterable[bytes]:
+        try:
+            told = service.do(operation, asked)
+        except RefusedError as error:
+            return _error(start, error.status, error.code, error.message)
+        return _said(start, "200 OK", {k: v for k, v in told.items() if v is not None})
+
+    def _shop(self, name: str) -> Shop:
+        place = self._place
+        return Shop(place.folder / name, place.control, place.pace, self._store)
+
     def _app(self) -> Any:
         """moto costs a second to load: not before a call needs it."""
         with self._loading:
@@ -97,35 +123,44 @@ class Front:
 
                 from .emr import install
 
-                install(self._place, *self._store)
+                install(self._shop("emr"))
                 self._moto = DomainDispatcherApplication(create_backend_app)
         return self._moto
 
 
-def _read(environ: dict[str, Any], body: bytes) -> tuple[str, str, str, dict[str, Any]]:
+def _read(environ: dict[str, Any], body: bytes) -> tuple[Asked, str, str, dict[str, Any]]:
     """Whose call of which service it is: the signature tells."""
     found = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
-    principal, service = found.groups() if found else ("", "unsigned")
+    principal, region, service = found.groups() if found else ("", "", "unsigned")
+    method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
     params: dict[str, Any] = {}
-    try:
+    with suppress(ValueError):  # the service's own parser says what is wrong with it
         if body[:1] == b"{":
             params = json.loads(body)
-        else:
-            params = dict(parse_qsl(body.decode() or environ.get("QUERY_STRING", "")))
-    except ValueError:
-        pass  # the service's own parser says what is wrong with it
+        elif service not in _REST:
+            params = dict(parse_qsl(body.decode() or query))
+    path: dict[str, str] = {}
     target = str(environ.get("HTTP_X_AMZ_TARGET", "")).rpartition(".")[2]
-    rest = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
-    operation = target or str(params.pop("Action", "")) or rest
+    operation = target or str(params.pop("Action", "")) or f"{method} {environ['PATH_INFO']}"
+    asked = Asked(region, principal, path, parse_qs(query), params)
+    if service in _REST:
+        raw = environ["REQUEST_URI"].partition("?")[0]  # what is quoted is part of a name
+        operation, names = named(service, method, raw, query)
+        path |= names
+        params = {**dict(parse_qsl(query)), **params, **names}
     if service == "secretsmanager":
         params = {k: v for k, v in params.items() if k not in ("SecretString", "SecretBinary")}
     kept = {k: v for k, v in params.items() if k not in ("operation", "principal", "self")}
-    return principal, service, operation, kept
+    return asked, service, operation, kept
 
 
 def _error(start: Any, status: int, code: str, message: str) -> Iterable[bytes]:
-    body = json.dumps({"__type": code, "message": message}).encode()
+    return _said(start, f"{status} Refused", {"__type": code, "message": message}, code)
+
+
+def _said(start: Any, status: str, told: dict[str, Any], code: str = "") -> Iterable[bytes]:
+    body = json.dumps(told).encode()
     kind, length = "application/x-amz-json-1.1", str(len(body))
-    headers = [("Content-Type", kind), ("Content-Length", length), ("x-amzn-ErrorType", code)]
-    start(f"{status} Refused", headers)
+    headers = [("Content-Type", kind), ("Content-Length", length)]
+    start(status, [*headers, ("x-amzn-ErrorType", code)] if code else headers)
     return [body]

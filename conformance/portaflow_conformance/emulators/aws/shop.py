@@ -1,0 +1,70 @@
+"""What everything that runs Spark shares: where it works, the clock, and the store."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from ..control import Control
+from ..spark import Connector
+
+_SDK = "2.35.4"  # the version that Hadoop 3.5.0 is built with
+S3A = Connector(
+    "s3a",
+    (
+        "org.apache.hadoop:hadoop-aws:3.5.0",
+        *(
+            f"software.amazon.awssdk:{name}:{_SDK}"
+            for name in ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client")
+        ),
+    ),
+    (
+        *("io.netty", "org.slf4j", "software.amazon.awssdk:bundle"),
+        "org.wildfly.openssl",
+    ),
+)
+
+
+class Shop:
+    """`folder` is for the files of what runs; `s3` is port, key and secret of the store."""
+
+    def __init__(
+        self, folder: Path, control: Control, pace: float, s3: tuple[int, str, str]
+    ) -> None:
+        self.folder, self.control, self.pace = folder, control, pace
+        self._port, self._key, self._secret = s3
+        self._client: Any = None
+        self._making = threading.Lock()
+
+    def spark_conf(self) -> dict[str, str]:
+        """`s3://` is S3A here, as it is EMRFS or S3A there."""
+        s3a = "spark.hadoop.fs.s3a"
+        simple = "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider"
+        return {
+            "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+            f"{s3a}.endpoint": f"http://127.0.0.1:{self._port}",
+            f"{s3a}.endpoint.region": "us-east-1",
+            f"{s3a}.path.style.access": "true",
+            f"{s3a}.connection.ssl.enabled": "false",
+            f"{s3a}.access.key": self._key,
+            f"{s3a}.secret.key": self._secret,
+            f"{s3a}.aws.credentials.provider": simple,
+        }
+
+    def put(self, uri: str, body: bytes) -> None:
+        import boto3  # type: ignore[import-untyped]
+        from botocore.config import Config  # type: ignore[import-untyped]
+
+        with self._making:  # making a client is not thread-safe
+            if self._client is None:
+                self._client = boto3.client(
+                    "s3",
+                    endpoint_url=f"http://127.0.0.1:{self._port}",
+                    region_name="us-east-1",
+                    aws_access_key_id=self._key,
+                    aws_secret_access_key=self._secret,
+                    config=Config(proxies={}, s3={"addressing_style": "path"}),
+                )
+        bucket, _, key = uri.partition("://")[2].partition("/")
+        self._client.put_object(Bucket=bucket, Key=key, Body=body)

@@ -1,0 +1,55 @@
+"""What the tests of the local AWS share: a Spark that is ready, and clients as processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+READY = """
+from portaflow_conformance.emulators.aws.shop import S3A
+from portaflow_conformance.emulators.spark import Spark
+Spark(S3A).prepare()
+"""
+
+WORDS = """
+import sys
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+lines = spark.sparkContext.textFile(sys.argv[1])
+pairs = lines.flatMap(str.split).map(lambda w: (w, 1)).reduceByKey(lambda a, b: a + b)
+pairs.map(lambda p: f"{p[0]} {p[1]}").coalesce(1).saveAsTextFile(sys.argv[2])
+print("counted", pairs.count())
+"""
+
+_PRELUDE = """
+import boto3, gzip, json, sys, time
+from botocore.exceptions import ClientError
+def code(call, **params):
+    try:
+        call(**params)
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    return "none"
+def until(ask, *wanted):
+    end = time.monotonic() + 100
+    while (state := ask()) not in wanted:
+        assert time.monotonic() < end, state
+        time.sleep(0.05)
+    return state
+"""
+
+
+def make_ready() -> None:
+    """Fetch and make what Spark starts with, so that no test's own patience pays for it."""
+    subprocess.run([sys.executable, "-c", READY], check=True, timeout=600)
+
+
+def python(code: str, env: dict[str, str], tmp_path: Path) -> str:
+    """What an unmodified client in that environment prints."""
+    script = tmp_path / "client.py"
+    script.write_text(_PRELUDE + code, "utf-8")
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
