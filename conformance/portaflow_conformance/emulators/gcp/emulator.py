@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from ..environment import routing
 from ..place import Emulator, Place
+from ..proxy import Proxy
 from .gcs import Gcs
+from .rpc import Rpc, Service
 from .tokens import Tokens
 from .wire import HttpServer
+
+if TYPE_CHECKING:  # costs a second and 50 MB: not before a call needs it
+    from .dataproc import Dataproc
 
 PROJECT = "portaflow-local"
 REGION = "us-central1"
@@ -17,6 +24,10 @@ _HTTP = (
     *("storage.googleapis.com", "*.storage.googleapis.com", "www.googleapis.com"),
     *("oauth2.googleapis.com", "accounts.google.com"),
     *("iamcredentials.googleapis.com", "sts.googleapis.com"),
+)
+_RPC = (
+    *("dataproc.googleapis.com", "*-dataproc.googleapis.com"),
+    *("container.googleapis.com", "secretmanager.googleapis.com"),
 )
 
 
@@ -26,23 +37,70 @@ class GcpEmulator(Emulator):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self._undo = ExitStack()
-        self._http = 0
+        self._http = self._grpc = 0
+        self._loading = threading.Lock()
+        self._dataproc: Dataproc | None = None
 
     def start(self) -> None:
         place = self.place
         self.tokens = Tokens(place.folder, PROJECT)
         self.gcs = Gcs(place.folder / "gcs", place.control, self.tokens)
-        pem = place.authority.issue(*_HTTP)
+        pem = place.authority.issue("*.googleapis.com", *_HTTP)
         served = HttpServer(self.gcs, pem)
-        inside = HttpServer(self.gcs.inside)
-        for server in (served, inside):
-            server.start()
-            self._undo.callback(server.stop)
+        served.start()
+        self._undo.callback(served.stop)
         self._undo.callback(self.gcs.closing.set)
         self._http = served.port
+        # What a job calls goes by a way of its own: it runs on this machine, and must not
+        # reach a real cloud from it.
+        proxy = Proxy(place.control, self._reached_by_jobs)
+        proxy.start()
+        self._undo.callback(proxy.stop)
+        self._jobs_env = {**routing(place.folder, place.authority, proxy.port), **self.env()}
+        self._undo.callback(self._stop_dataproc)
+        rpc = Rpc(place, self.tokens, pem, self._services())
+        self._undo.callback(rpc.stop)
+        self._grpc = rpc.port
+
+    def _services(self) -> Mapping[str, Callable[[], Service]]:
+        dataproc = "google.cloud.dataproc.v1"
+        return {
+            f"{dataproc}.ClusterController": lambda: self._loaded().clusters.service(),
+            f"{dataproc}.JobController": lambda: self._loaded().jobs.service(),
+            f"{dataproc}.BatchController": lambda: self._loaded().batches.service(),
+            "google.longrunning.Operations": lambda: self._loaded().operations.service(),
+            "google.container.v1.ClusterManager": self._container,
+            "google.cloud.secretmanager.v1.SecretManagerService": _secrets,
+        }
+
+    def _loaded(self) -> Dataproc:
+        with self._loading:
+            if self._dataproc is None:
+                from .dataproc import Dataproc
+                from .driver import Shop
+
+                folder = self.place.folder / "drivers"
+                shop = Shop(folder, self.gcs.objects, self._jobs_env, self.tokens.key_file, PROJECT)
+                self._dataproc = Dataproc(self.place, shop)
+            return self._dataproc
+
+    def _stop_dataproc(self) -> None:
+        if self._dataproc is not None:
+            self._dataproc.stop()
+
+    def _container(self) -> Service:
+        from .container import Container
+
+        return Container(self.place, self.tokens, PROJECT, REGION).service()
+
+    def _reached_by_jobs(self) -> Mapping[str, int]:
+        routes: dict[str, int] = {}
+        for other in self.place.others.values():
+            routes |= other.routes()
+        return {**routes, **self.routes()}
 
     def routes(self) -> Mapping[str, int]:
-        return dict.fromkeys(_HTTP, self._http)
+        return {**dict.fromkeys(_HTTP, self._http), **dict.fromkeys(_RPC, self._grpc)}
 
     def env(self) -> Mapping[str, str]:
         key = str(self.tokens.key_file)
@@ -57,3 +115,9 @@ class GcpEmulator(Emulator):
 
     def stop(self) -> None:
         self._undo.close()
+
+
+def _secrets() -> Service:
+    from .secretmanager import SecretManager
+
+    return SecretManager().service()

@@ -47,11 +47,6 @@ class Gcs:
         who = self._tokens.principal(request.headers.get("authorization", ""))
         return self._storage(request, who)
 
-    def inside(self, request: Request) -> Response:
-        """Answer a request of our own Spark, which needs no token to reach a port of ours."""
-        who = self._tokens.principal(request.headers.get("authorization", ""))
-        return self._storage(request, who or "spark")
-
     def _token(self, request: Request) -> Response:
         fault = self._control.called("gcp:oauth2.token", self._tokens.email)
         return struck(
@@ -72,7 +67,8 @@ class Gcs:
                 text = "Anonymous caller does not have storage access to this resource."
                 raise GcsError(401, "required", text)
             name, parts = api.operation(request)
-            keys = dict(zip(("bucket", "object", "toBucket", "toObject"), parts, strict=False))
+            words = ("bucket", "object", *(("toBucket",) if len(parts) > 3 else ()), "toObject")
+            keys = dict(zip(words, parts, strict=False))
             params = {**{k: v for k, v in request.query.items() if k != "upload_id"}, **keys}
             fault = self._control.called(f"gcp:storage.{name}", who, **params)
             if fault and fault.effect == "hang":
@@ -95,7 +91,9 @@ class Gcs:
         answer = io.BytesIO()
         for part in inner:
             text = bytes(part.get_payload(decode=True))
-            response = self._storage(_inner(text, request), request.principal)
+            call = _inner(text, request)  # Java's client proves who it is in each of them
+            who = self._tokens.principal(call.headers.get("authorization", ""))
+            response = self._storage(call, who or request.principal)
             number = str(part.get("Content-ID", "")).strip("<>")
             answer.write(b"--batch_portaflow\r\nContent-Type: application/http\r\n")
             answer.write(f"Content-ID: <response-{number}>\r\n\r\n".encode())

@@ -1,0 +1,201 @@
+"""Runs what jobs and batches ask for, as processes here, and keeps their output in GCS."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..running import Running
+from ..spark import Connector, Spark, SparkMissingError
+from .items import GcsError
+from .objects import Objects
+
+GCS = Connector("gcs", ("org.apache.hadoop:hadoop-gcp:3.5.0",))
+_CHUNK = 2**20  # bytes of output in an object
+_EVERY = 0.5  # seconds between two looks at the output
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """Where drivers work. `env` is that of a client of this cloud: a driver is one."""
+
+    folder: Path
+    objects: Objects
+    env: Mapping[str, str]
+    key_file: Path
+    project: str
+
+    def conf(self) -> dict[str, str]:
+        """What Dataproc's clusters have in their configuration: `gs://` works."""
+        gs = "spark.hadoop.fs.gs"
+        return {
+            f"{gs}.impl": "org.apache.hadoop.fs.gs.GoogleHadoopFileSystem",
+            "spark.hadoop.fs.AbstractFileSystem.gs.impl": "org.apache.hadoop.fs.gs.Gs",
+            f"{gs}.project.id": self.project,
+            f"{gs}.auth.type": "SERVICE_ACCOUNT_JSON_KEYFILE",
+            f"{gs}.auth.service.account.json.keyfile": str(self.key_file),
+        }
+
+
+class Run:
+    """One attempt. `look` is called again and again until it tells an exit code.
+
+    `uri` is where its output goes: `{uri}.000000000` and so on. `problem` says why it could
+    not even start.
+    """
+
+    def __init__(
+        self, shop: Shop, name: str, work: Any, conf: Mapping[str, str], uri: str, after: int = 0
+    ) -> None:
+        self._shop, self._work, self._conf = shop, work, conf
+        self.uri = uri
+        self.problem = ""
+        self.chunk = after  # the number of the object that is written next
+        self._folder = shop.folder / name
+        self._output = self._folder / "output"
+        self._at = 0
+        self._looked = 0.0
+        self._running: Running | None = None
+        self._ended = threading.Event()
+        self._code: int | None = None
+        threading.Thread(target=self._start, name=f"start-{name}", daemon=True).start()
+
+    @property
+    def started(self) -> bool:
+        return self._running is not None
+
+    def _start(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            words = self._words()
+            if self._ended.is_set():
+                self._code = 143
+                return
+            running = Spark(GCS).run(
+                words,
+                self._folder,
+                conf={**self._shop.conf(), **self._conf},
+                env=self._shop.env,
+                stdout=self._output,
+                stderr=self._output,
+            )
+        except (SparkMissingError, GcsError, OSError) as error:
+            self.problem = str(error)
+            self._code = 1
+            return
+        self._running = running
+        if self._ended.is_set():
+            running.stop()
+
+    def _words(self) -> list[str]:
+        """The words of spark-submit for what a message asks for."""
+        work = self._work
+        properties = getattr(work, "properties", {})
+        words = [word for k, v in properties.items() for word in ("--conf", f"{k}={v}")]
+        python = hasattr(work, "main_python_file_uri")
+        lists = {"--jars": work.jar_file_uris, "--files": work.file_uris}
+        lists["--archives"] = work.archive_uris
+        if python:
+            lists["--py-files"] = work.python_file_uris
+        for option, uris in lists.items():
+            if uris:
+                words += [option, ",".join(uris)]
+        if python:
+            return [*words, work.main_python_file_uri, *work.args]
+        if work.main_class:
+            # Without a jar of its own the class is in one of those on the class path.
+            return [*words, "--class", work.main_class, "spark-internal", *work.args]
+        jar = self._local(work.main_jar_file_uri)
+        return [*words, "--class", _main_class(jar), str(jar), *work.args]
+
+    def _local(self, uri: str) -> Path:
+        """A file here with the contents of a URI: a manifest cannot be read elsewhere."""
+        kind, _, rest = uri.partition("://")
+        if kind != "gs":
+            return Path(uri.removeprefix("file://").removeprefix("local://"))
+        bucket, _, name = rest.partition("/")
+        path = self._folder / Path(name).name
+        _, file = self._shop.objects.read(bucket, name)
+        with file, path.open("wb") as target:
+            shutil.copyfileobj(file, target)
+        return path
+
+    def look(self) -> int | None:
+        """Keep what has been said since the last look; the exit code when it has ended."""
+        if self._running is not None:
+            self._code = self._running.poll()
+        ended = self._code is not None
+        if ended or time.monotonic() - self._looked > _EVERY:
+            self._looked = time.monotonic()
+            self._keep(ended)
+        if ended:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return self._code
+
+    def _keep(self, all_of_it: bool) -> None:
+        """Write the last chunk anew while it grows, as Dataproc does."""
+        if self.problem:
+            self._write(f"{self.problem}\n".encode())
+        try:
+            with self._output.open("rb") as file:
+                file.seek(self._at)
+                data = file.read(_CHUNK)
+                while len(data) == _CHUNK:
+                    self._write(data)
+                    self._at += _CHUNK
+                    self.chunk += 1
+                    data = file.read(_CHUNK)
+        except FileNotFoundError:
+            return
+        self._write(data)
+        if all_of_it:
+            self.chunk += 1
+
+    def _write(self, data: bytes) -> None:
+        bucket, _, name = self.uri.removeprefix("gs://").partition("/")
+        draft = self._shop.objects.draft()
+        draft.write(data)
+        with suppress(GcsError):  # somebody has removed the bucket: a job goes on without
+            self._shop.objects.put(bucket, f"{name}.{self.chunk:09}", draft)
+
+    def end(self) -> None:
+        """Begin to end it; `look` tells when it has."""
+        self._ended.set()
+        if self._running is not None:
+            threading.Thread(target=self._running.stop, name="end-driver", daemon=True).start()
+
+    def stop(self) -> None:
+        """End it and return when it has ended."""
+        self._ended.set()
+        if self._running is not None:
+            self._running.stop()
+
+
+def _main_class(jar: Path) -> str:
+    try:
+        with zipfile.ZipFile(jar) as archive:
+            manifest = archive.read("META-INF/MANIFEST.MF").decode()
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise OSError(
+            f"{jar.name} has no manifest that could name a main class: {error}"
+        ) from error
+    for line in manifest.splitlines():
+        if line.startswith("Main-Class:"):
+            return line.partition(":")[2].strip()
+    raise OSError(f"the manifest of {jar.name} names no main class")
+
+
+def cluster_conf(properties: Mapping[str, str]) -> dict[str, str]:
+    """The properties of a cluster ("spark:spark.executor.cores") that are Spark's."""
+    return {
+        key.removeprefix("spark:"): value
+        for key, value in properties.items()
+        if key.startswith("spark:spark.")
+    }
