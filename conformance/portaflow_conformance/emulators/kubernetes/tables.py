@@ -50,7 +50,8 @@ def pod_word(pod: Json) -> str:
         state = one.get("state") or {}
         told = (state.get("waiting") or state.get("terminated") or {}).get("reason")
         word = told or word
-    if pod["metadata"].get("deletionTimestamp"):
+    final = status.get("phase") in ("Succeeded", "Failed")
+    if pod["metadata"].get("deletionTimestamp") and not final:
         return "Terminating"
     return str(word)
 

@@ -1,15 +1,11 @@
-"""Jobs: retries, deadlines, indexes, what becomes of them; and faults on order."""
+"""Jobs: retries, deadlines, indexes, what becomes of them."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from typing import Any
 
 import kubernetes
 import pytest
-from kubernetes.client import ApiException
-from kubernetes.watch import Watch
 from portaflow_conformance.emulators.control import Fault
 
 Core = kubernetes.client.CoreV1Api
@@ -102,52 +98,3 @@ def test_evicted_pod_is_replaced(
     batch.create_namespaced_job(ns, body)
     assert last(over())[0] == "Complete"
     assert "Evicted" in [p.status.reason for p in core.list_namespaced_pod(ns).items]
-
-
-def test_throttle_and_lost_response(cluster: Any, core: Core, ns: str) -> None:
-    body = {"metadata": {"name": "c"}}
-    operation = "kubernetes:configmaps.create"
-    cluster.control.order(Fault(effect="throttle", operation=operation))
-    with pytest.raises(ApiException) as throttled:
-        core.create_namespaced_config_map(ns, body)
-    assert throttled.value.status == 429
-    cluster.control.clear()
-    # The client's own retry meets what its lost first try has made.
-    cluster.control.order(Fault(effect="reset-after", operation=operation, times=-1))
-    with pytest.raises(Exception):  # noqa: B017, PT011  whatever the client makes of a reset
-        core.create_namespaced_config_map(ns, body)
-    assert core.read_namespaced_config_map("c", ns).metadata.uid
-
-
-def test_watch_expires_on_order(cluster: Any, core: Core, ns: str) -> None:
-    version = core.list_namespaced_config_map(ns).metadata.resource_version
-    cluster.control.order(Fault(effect="expire-watch", operation="kubernetes:*.watch", times=-1))
-    with pytest.raises(ApiException) as gone:
-        next(Watch().stream(core.list_namespaced_config_map, ns, resource_version=version))
-    assert gone.value.status == 410
-
-
-def test_kubectl(cluster: Any, ns: str) -> None:
-    if shutil.which("kubectl") is None:
-        pytest.skip("no kubectl here (Debian: apt-get install kubernetes-client): did not run")
-
-    def kubectl(*words: str, given: str = "", code: int = 0) -> str:
-        done = subprocess.run(
-            ["kubectl", "-n", ns, *words], input=given, env=cluster.clouds.environ(),
-            capture_output=True, text=True, check=False, timeout=30,
-        )  # fmt: skip
-        assert done.returncode == code, done.stderr
-        return done.stdout
-
-    pod = """{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
-      "restartPolicy": "Never", "containers": [{"name": "c", "image": "busybox", "command": ["sh",
-      "-c", "echo up; trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done"]}]}}"""
-    assert "created" in kubectl("apply", "-f", "-", given=pod)
-    assert "unchanged" in kubectl("apply", "-f", "-", given=pod)
-    kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
-    assert kubectl("get", "pods").split()[:5] == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
-    assert kubectl("exec", "-i", "p", "--", "cat", given="word") == "word"
-    kubectl("exec", "p", "--", "sh", "-c", "exit 4", code=4)
-    assert "up" in kubectl("logs", "p")
-    assert "deleted" in kubectl("delete", "pod", "p")
-    assert "NotFound" not in kubectl("get", "pods")
