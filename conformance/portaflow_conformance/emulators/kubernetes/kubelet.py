@@ -22,6 +22,7 @@ from .store import Change, Key, Store
 
 NODE = "portaflow"
 ALLOCATABLE = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "100Gi", "pods": "250"}
+_BINDS = 4  # pods that get their place before clients have their turn
 _LABELS = {
     "kubernetes.io/hostname": NODE, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
 }  # fmt: skip
@@ -112,7 +113,11 @@ class Kubelet:
 
     def _schedule(self) -> None:
         self._looks = False
+        bound = 0
         for _ in range(len(self._waiting)):
+            if bound == _BINDS:
+                self._look()  # again, when clients have had their turn
+                return
             key = self._waiting.popleft()
             pod = self._store.find(PODS, *key)
             if pod is None or pod["metadata"].get("deletionTimestamp"):
@@ -127,6 +132,7 @@ class Kubelet:
             why = self._unfit(pod)
             if not why:
                 self._bind(pod)
+                bound += 1
                 continue
             self._waiting.append(key)
             self._unschedulable(pod, why)
