@@ -15,7 +15,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -57,7 +57,8 @@ class Clouds:
         try:
             self._start()
         except BaseException:
-            self.stop()
+            with suppress(RunError):  # why it did not start says more than what then did not stop
+                self.stop()
             raise
 
     def _start(self) -> None:
