@@ -12,6 +12,8 @@ pytest.importorskip("boto3")
 from portaflow_conformance.emulators.clouds import emulate
 from portaflow_conformance.emulators.control import Fault
 
+from portaflow.errors import RunError
+
 from .aws_client import WORDS, make_ready, python
 
 _ROLES = """
@@ -122,3 +124,116 @@ print(boto3.client("sts").get_caller_identity()["Account"].isdigit())
         assert lost.hit == 1
         assert clouds.control.count("aws:emr.ListClusters") == 3
         assert clouds.control.count("aws:emr.ListInstances") == 2
+
+
+def test_steps_wait_their_turn_and_can_be_cancelled(tmp_path: Path) -> None:
+    with emulate("aws", pace=0) as clouds:
+        out = _python(
+            """
+sleep = "import time; time.sleep(600)"
+open(sys.argv[0] + ".sleep.py", "w").write(sleep)
+def step(name, fail="CONTINUE", *args):
+    args = list(args) or ["spark-submit", sys.argv[0] + ".sleep.py"]
+    return {"Name": name, "ActionOnFailure": fail,
+            "HadoopJarStep": {"Jar": "command-runner.jar", "Args": args}}
+flow = emr.run_job_flow(**roles, StepConcurrencyLevel=1, Steps=[step("a"), step("b"), step("c")],
+                        Instances={"KeepJobFlowAliveWhenNoSteps": True})["JobFlowId"]
+def states():
+    steps = emr.list_steps(ClusterId=flow)["Steps"]
+    return " ".join(s["Status"]["State"] for s in reversed(steps))
+print(until(states, "RUNNING PENDING PENDING"))
+ids = [s["Id"] for s in reversed(emr.list_steps(ClusterId=flow)["Steps"])]
+told = emr.cancel_steps(ClusterId=flow, StepIds=ids[1:2])["CancelStepsInfoList"]
+print([one["Status"] for one in told], states())
+emr.cancel_steps(ClusterId=flow, StepIds=ids[:1], StepCancellationOption="TERMINATE_PROCESS")
+print(until(states, "CANCELLED CANCELLED RUNNING"))
+told = emr.cancel_steps(ClusterId=flow, StepIds=ids[:1])["CancelStepsInfoList"]
+print([one["Status"] for one in told])
+emr.terminate_job_flows(JobFlowIds=[flow])
+emr.get_waiter("cluster_terminated").wait(ClusterId=flow, WaiterConfig=quick)
+print(states())
+""",
+            clouds.environ(),
+            tmp_path,
+        )
+        assert out.splitlines() == [
+            "RUNNING PENDING PENDING",
+            "['SUBMITTED'] RUNNING CANCELLED PENDING",
+            "CANCELLED CANCELLED RUNNING",
+            "['FAILED']",
+            "CANCELLED CANCELLED CANCELLED",
+        ]
+
+
+def test_clusters_end_when_they_have_nothing_to_do(tmp_path: Path) -> None:
+    with emulate("aws", pace=0) as clouds:
+        out = _python(
+            """
+from portaflow_conformance.emulators.endpoint import RemoteControl
+def status(flow):
+    return emr.describe_cluster(ClusterId=flow)["Cluster"]["Status"]
+bad = {"Name": "bad", "ActionOnFailure": "CONTINUE",
+       "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["hive"]}}
+once = emr.run_job_flow(**roles, Steps=[bad], Instances={"KeepJobFlowAliveWhenNoSteps": False})
+once = once["JobFlowId"]
+emr.get_waiter("cluster_terminated").wait(ClusterId=once, WaiterConfig=quick)
+print(status(once)["StateChangeReason"]["Code"])
+idle = emr.run_job_flow(**roles, Instances={"KeepJobFlowAliveWhenNoSteps": True})["JobFlowId"]
+emr.put_auto_termination_policy(ClusterId=idle, AutoTerminationPolicy={"IdleTimeout": 600})
+print(emr.get_auto_termination_policy(ClusterId=idle)["AutoTerminationPolicy"])
+until(lambda: status(idle)["State"], "WAITING")
+RemoteControl().jump(500)
+print(status(idle)["State"])
+RemoteControl().jump(200)
+emr.get_waiter("cluster_terminated").wait(ClusterId=idle, WaiterConfig=quick)
+print(status(idle)["StateChangeReason"]["Message"])
+""",
+            clouds.environ(),
+            tmp_path,
+        )
+        assert out.splitlines() == [
+            "ALL_STEPS_COMPLETED",
+            "{'IdleTimeout': 600}",
+            "WAITING",
+            "Auto-terminated: the cluster was idle",
+        ]
+
+
+def test_secrets_are_kept_and_not_logged(tmp_path: Path) -> None:
+    with emulate("aws", pace=0) as clouds:
+        out = _python(
+            """
+vault = boto3.client("secretsmanager")
+vault.create_secret(Name="db", SecretString="hush-one")
+vault.put_secret_value(SecretId="db", SecretString="hush-two")
+print(vault.get_secret_value(SecretId="db")["SecretString"])
+print(vault.get_secret_value(SecretId="db", VersionStage="AWSPREVIOUS")["SecretString"])
+print(code(vault.create_secret, Name="db", SecretString="hush"))
+print(code(vault.get_secret_value, SecretId="none"))
+""",
+            clouds.environ(),
+            tmp_path,
+        )
+        assert out.splitlines() == [
+            "hush-two",
+            "hush-one",
+            "ResourceExistsException",
+            "ResourceNotFoundException",
+        ]
+        assert clouds.control.count("aws:secretsmanager.CreateSecret") == 2
+        assert "hush" not in repr(clouds.control.seen())
+    with emulate("aws", pace=0) as clouds:  # another has none of it
+        out = _python(
+            'print(boto3.client("secretsmanager").list_secrets()["SecretList"])',
+            clouds.environ(),
+            tmp_path,
+        )
+        assert out == "[]\n"
+
+
+def test_a_second_aws_in_one_process_is_refused() -> None:
+    with emulate("aws", pace=0), pytest.raises(RunError, match="runs in this process already"):
+        with emulate("aws", pace=0):
+            pass
+    with emulate("aws", pace=0):  # the first has gone
+        pass

@@ -11,9 +11,10 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("S3", "keeps keys such as `a//b`, `./a` and `../a`", "does not keep them as written"),
     Deviation(
         "S3",
-        "each call can be throttled or fail",
-        "no fault strikes S3, and the log of calls does not hold it",
+        "sees what Spark reads and writes as it sees all calls",
+        "Spark goes to the store itself: no fault strikes it, and the log does not hold it",
     ),
+    Deviation("S3", "takes URLs signed by version 2", "takes those by version 4 alone"),
     Deviation(
         "EMR Serverless",
         "runs Spark and Hive, streaming, retries, sessions, and has dashboards",
@@ -46,6 +47,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "checks signatures in S3 alone, and no policy",
     ),
     Deviation(
-        "all", "each account has its own state", "stand-ins in one process share what is not S3"
+        "all",
+        "each account has its own state",
+        "one account; a process has one stand-in for AWS at a time",
     ),
 )

@@ -7,6 +7,8 @@ from typing import Any
 from moto.core.responses import ActionResult, EmptyResult
 from moto.emr import models, responses
 from moto.emr.exceptions import InvalidRequestException, ValidationException
+from moto.secretsmanager.models import secretsmanager_backends
+from moto.sts.models import sts_backends
 
 from .cluster import LiveCluster
 from .shop import Shop
@@ -75,7 +77,8 @@ def install(shop: Shop) -> None:
     LiveCluster.shop = shop
     models.Cluster = LiveCluster  # type: ignore[misc]  # where the backend looks it up
     models.emr_backends.backend = LiveBackend
-    models.emr_backends.clear()
+    for left in (models.emr_backends, secretsmanager_backends, sts_backends):
+        left.clear()  # by a stand-in that this process had before
     for name in (
         "cancel_steps",
         *(f"{do}_auto_termination_policy" for do in ("put", "get", "remove")),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import ClassVar
 
+from portaflow.errors import RunError
+
 from ..place import Emulator, Place
 from .front import Front
+from .s3front import S3Front
 from .seaweed import Seaweed
 
 KEY, SECRET = "AKIAPORTAFLOWLOCAL00", "portaflow-local-secret"  # opens nothing but this
@@ -16,6 +20,11 @@ _REGIONS = (
     *(REGION, "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "sa-east-1"),
     *("eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3", "eu-south-1"),
     *("ap-northeast-1", "ap-northeast-2", "ap-south-1", "ap-southeast-1", "ap-southeast-2"),
+)
+_only = threading.Lock()  # moto keeps its state in the process
+_TWO = (
+    "a stand-in for AWS runs in this process already, and two would share what they hold; "
+    "stop it first, or run `portaflow emulate aws` as a process of its own"
 )
 
 
@@ -29,17 +38,22 @@ class AwsEmulator(Emulator):
         self._front = 0
 
     def start(self) -> None:
+        if not _only.acquire(blocking=False):
+            raise RunError(_TWO)
+        self._undo.callback(_only.release)
         stores = ["s3.amazonaws.com", *(f"s3.{region}.amazonaws.com" for region in _REGIONS)]
         pem = self.place.authority.issue(
             *("*.amazonaws.com", *(f"*.{region}.amazonaws.com" for region in _REGIONS)),
             *(f"*.{store}" for store in stores),
         )
-        store = Seaweed(self.place.folder / "s3", pem, stores, KEY, SECRET)
+        store = Seaweed(self.place.folder / "s3", stores, KEY, SECRET)
         self._undo.callback(store.stop)
+        s3 = S3Front(self.place, pem, store.port)
+        self._undo.callback(s3.stop)
         front = Front(self.place, pem, store.port, KEY, SECRET)
         self._undo.callback(front.stop)
         store.wait()
-        self._s3, self._front = store.tls, front.port
+        self._s3, self._front = s3.port, front.port
 
     def routes(self) -> Mapping[str, int]:
         return {

@@ -1,4 +1,4 @@
-"""A real S3 on loopback: SeaweedFS, over TLS for clients and in the clear for Spark."""
+"""A real S3 on loopback: SeaweedFS, in the clear, for Spark and for what clients see."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ _PATIENCE = 60.0  # a loaded machine; mostly it is there in less than a second
 
 
 class Seaweed:
-    """`port` speaks plain HTTP, `tls` the same by TLS with the certificate given."""
+    """`port` speaks plain HTTP; `domains` are the hosts before which a bucket may stand."""
 
-    def __init__(
-        self, folder: Path, pem: Path, domains: Iterable[str], key: str, secret: str
-    ) -> None:
+    def __init__(self, folder: Path, domains: Iterable[str], key: str, secret: str) -> None:
         (folder / "data").mkdir(parents=True)
         config = folder / "s3.json"
         credentials = [{"accessKey": key, "secretKey": secret}]
@@ -31,20 +29,18 @@ class Seaweed:
         identity = {"name": "portaflow", "credentials": credentials, "actions": actions}
         config.write_text(json.dumps({"identities": [identity]}), "utf-8")
         names = ("master", "volume", "filer", "s3", "admin")
-        free = iter(_free(12))
+        free = iter(_free(2 * len(names)))
         ports: list[str] = []
         for name in names:
             own = next(free)
             ports += [f"-{name}.port={own}", f"-{name}.port.grpc={next(free)}"]
             if name == "s3":
                 self.port = own
-        self.tls = next(free)
         self._log = folder / "weed.log"
         command = [
             *(str(Path(sys.executable).with_name("weed")), "mini", f"-dir={folder / 'data'}"),
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports),
             *("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-            *(f"-s3.port.https={self.tls}", f"-s3.cert.file={pem}", f"-s3.key.file={pem}"),
             *(f"-s3.domainName={','.join(domains)}", f"-s3.config={config}"),
             *("-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false"),
             f"-s3.localSocket={folder / 's3.sock'}",  # else it is in /tmp, and stays there

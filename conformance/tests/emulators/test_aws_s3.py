@@ -1,0 +1,127 @@
+"""S3 as an unmodified boto3 sees it: streamed, logged, struck by faults, listed late."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("boto3")
+
+from portaflow_conformance.emulators.clouds import emulate
+from portaflow_conformance.emulators.control import Fault
+
+from .aws_client import python
+
+_CLIENT = """
+import hashlib, io
+from botocore.config import Config
+from boto3.s3.transfer import TransferConfig
+s3 = boto3.client("s3")
+s3.create_bucket(Bucket="data")
+def keys(**params):
+    told = s3.list_objects_v2(Bucket="data", **params)
+    found = [o["Key"] for o in told.get("Contents", [])]
+    assert len(found) == told["KeyCount"], told
+    return found
+"""
+
+
+def test_calls_are_logged_by_name_and_large_bodies_are_whole(tmp_path: Path) -> None:
+    with emulate("aws", pace=0) as clouds:
+        out = python(
+            f"""{_CLIENT}
+import os, urllib.request
+whole = os.urandom(2**20) * 24
+parts = TransferConfig(multipart_threshold=8 * 2**20, multipart_chunksize=8 * 2**20)
+s3.upload_fileobj(io.BytesIO(whole), "data", "gröss er/a+b", Config=parts)
+back = io.BytesIO()
+s3.download_fileobj("data", "gröss er/a+b", back, Config=parts)
+print(hashlib.sha256(back.getvalue()).digest() == hashlib.sha256(whole).digest())
+s3.put_object(Bucket="data", Key="one", Body=whole[:5])
+s3.copy_object(Bucket="data", Key="two", CopySource="data/one")
+print(s3.get_object(Bucket="data", Key="two", Range="bytes=1-3")["Body"].read() == whole[1:4])
+print(code(s3.put_object, Bucket="data", Key="one", Body=b"no", IfNoneMatch="*"))
+print(code(s3.get_object, Bucket="data", Key="none"), code(s3.head_object, Bucket="data", Key="n"))
+print(code(boto3.client("s3", aws_secret_access_key="wrong",
+           aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"]).put_object,
+           Bucket="data", Key="no", Body=whole))
+v4 = boto3.client("s3", config=Config(signature_version="s3v4"))
+url = v4.generate_presigned_url("get_object", Params={{"Bucket": "data", "Key": "one"}})
+print(urllib.request.urlopen(url).read() == whole[:5])
+told = s3.delete_objects(Bucket="data", Delete={{"Objects": [{{"Key": "one"}}, {{"Key": "two"}}]}})
+print(len(told["Deleted"]), keys())
+""",
+            clouds.environ(),
+            tmp_path,
+        )
+        assert out.splitlines() == [
+            "True",
+            "True",
+            "PreconditionFailed",
+            "NoSuchKey 404",
+            "SignatureDoesNotMatch",
+            "True",
+            "2 ['gröss er/a+b']",
+        ]
+        count = clouds.control.count
+        assert count("aws:s3.UploadPart") == 3
+        for name in ("CreateMultipartUpload", "CompleteMultipartUpload", "CopyObject"):
+            assert count(f"aws:s3.{name}") == 1, name
+        for name in ("CreateBucket", "DeleteObjects", "ListObjectsV2"):
+            assert count(f"aws:s3.{name}") == 1, name
+        (made,) = clouds.control.seen("aws:s3.CreateMultipartUpload")
+        assert made.params["Key"] == "gröss er/a+b"
+        assert {call.principal for call in clouds.control.seen("aws:s3.*")} == {
+            clouds.env["AWS_ACCESS_KEY_ID"]
+        }
+
+
+def test_faults_strike_and_a_lost_answer_has_had_its_effect(tmp_path: Path) -> None:
+    with emulate("aws", pace=0) as clouds:
+        order = clouds.control.order
+        faults = [
+            order(Fault(effect="throttle", operation="aws:s3.PutObject")),
+            order(Fault(effect="error", operation="aws:s3.GetObject", status=503)),
+            order(Fault(effect="reset-before", operation="aws:s3.HeadObject")),
+            order(Fault(effect="latency", operation="aws:s3.ListObjectsV2", seconds=0.5)),
+        ]
+        lost = order(Fault(effect="reset-after", operation="aws:s3.PutObject"))
+        out = python(
+            f"""{_CLIENT}
+print(code(s3.put_object, Bucket="data", Key="one", Body=b"1" * 2**20, IfNoneMatch="*"))
+print(s3.head_object(Bucket="data", Key="one")["ContentLength"])
+print(len(s3.get_object(Bucket="data", Key="one")["Body"].read()))
+begin = time.monotonic()
+print(keys(), time.monotonic() - begin > 0.5)
+""",
+            clouds.environ(),
+            tmp_path,
+        )
+        # The client has written, lost the answer, asked again, and been told that it is there.
+        assert out.splitlines() == ["PreconditionFailed", "1048576", "1048576", "['one'] True"]
+        assert [fault.hit for fault in (*faults, lost)] == [1, 1, 1, 1, 1]
+        assert clouds.control.count("aws:s3.PutObject") == 3
+
+
+def test_a_new_object_can_be_listed_late(tmp_path: Path) -> None:
+    with emulate("aws", pace=0) as clouds:
+        hide = Fault(effect="hide", operation="aws:s3.PutObject", skip=1, times=1, seconds=2)
+        clouds.control.order(hide)
+        out = python(
+            f"""{_CLIENT}
+for key in ("a", "b & c/d", "e"):
+    s3.put_object(Bucket="data", Key=key, Body=b"x")
+print(keys(), s3.get_object(Bucket="data", Key="b & c/d")["Body"].read())
+print([o["Key"] for o in s3.list_objects(Bucket="data")["Contents"]])
+until(lambda: "b & c/d" in keys(), True)
+print(keys())
+""",
+            clouds.environ(),
+            tmp_path,
+        )
+        assert out.splitlines() == [
+            "['a', 'e'] b'x'",
+            "['a', 'e']",
+            "['a', 'b & c/d', 'e']",
+        ]
