@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import trustme
 from cryptography import x509
@@ -26,8 +27,11 @@ class Authority:
         self.truststore.write_bytes(pkcs12.serialize_java_truststore(trusted, encryption))
 
     def issue(self, *hosts: str) -> Path:
-        """Write key and certificate chain for `hosts` (wildcards too) into one PEM file."""
-        path = self._folder / f"{hosts[0].replace('*', 'any').replace(':', '-')}.pem"
-        self._ca.issue_cert(*hosts).private_key_and_cert_chain_pem.write_to_path(path)
-        path.chmod(0o600)
-        return path
+        """Write key and certificate chain for `hosts` (wildcards too) into one new PEM file.
+
+        Stand-ins start at the same time, and two may ask for one host.
+        """
+        pem = self._ca.issue_cert(*hosts).private_key_and_cert_chain_pem.bytes()
+        with NamedTemporaryFile(dir=self._folder, suffix=".pem", delete=False) as file:
+            file.write(pem)
+        return Path(file.name)
