@@ -18,7 +18,11 @@ DEVIATIONS: tuple[Deviation, ...] = (
     _here("exec", "SPDY, websockets and terminals", "websockets alone, no terminal, no attach"),
     _here("bodies", "JSON, YAML and protobuf", "JSON; 415 for the others (`kubectl create job`)"),
     _here("placement", "affinity, tolerations, spread, priority", "kept, but nodeSelector decides"),
-    _here("machine", "containers are always walled off", "without namespaces no walls, no volumes"),
+    _here(
+        "walls",
+        "containers are walled off, whoever runs the node",
+        "as another user than root maybe not: then no volumes, and a process may leave its pod",
+    ),
     _here("apply", "server-side apply", "415 for application/apply-patch+yaml"),
     _here("fields", "unknown fields are refused or dropped", "they are kept"),
     _here("jobs", "pods carry a tracking finalizer", "they do not; the controller remembers them"),
