@@ -232,8 +232,9 @@ print(code(vault.get_secret_value, SecretId="none"))
 
 
 def test_a_second_aws_in_one_process_is_refused() -> None:
-    with emulate("aws", pace=0), pytest.raises(RunError, match="runs in this process already"):
-        with emulate("aws", pace=0):
-            pass
+    with emulate("aws", pace=0):
+        second = emulate("aws", pace=0)
+        with pytest.raises(RunError, match="runs in this process already"):
+            second.__enter__()
     with emulate("aws", pace=0):  # the first has gone
         pass
