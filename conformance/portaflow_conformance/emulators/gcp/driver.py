@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 from ..running import Running
 from ..spark import Connector, Spark, SparkMissingError
@@ -32,16 +33,29 @@ class Shop:
     key_file: Path
     project: str
 
-    def conf(self) -> dict[str, str]:
-        """What Dataproc's clusters have in their configuration: `gs://` works."""
-        gs = "spark.hadoop.fs.gs"
+    def hadoop(self) -> dict[str, str]:
+        """What Dataproc's clusters have in core-site.xml: `gs://` works."""
         return {
-            f"{gs}.impl": "org.apache.hadoop.fs.gs.GoogleHadoopFileSystem",
-            "spark.hadoop.fs.AbstractFileSystem.gs.impl": "org.apache.hadoop.fs.gs.Gs",
-            f"{gs}.project.id": self.project,
-            f"{gs}.auth.type": "SERVICE_ACCOUNT_JSON_KEYFILE",
-            f"{gs}.auth.service.account.json.keyfile": str(self.key_file),
+            "fs.gs.impl": "org.apache.hadoop.fs.gs.GoogleHadoopFileSystem",
+            "fs.AbstractFileSystem.gs.impl": "org.apache.hadoop.fs.gs.Gs",
+            "fs.gs.project.id": self.project,
+            "fs.gs.auth.type": "SERVICE_ACCOUNT_JSON_KEYFILE",
+            "fs.gs.auth.service.account.json.keyfile": str(self.key_file),
         }
+
+    def conf(self) -> dict[str, str]:
+        return {f"spark.hadoop.{key}": value for key, value in self.hadoop().items()}
+
+    def site(self, folder: Path) -> Path:
+        """A jar with core-site.xml, for classes that ask Hadoop and not Spark."""
+        lines = [
+            f"<property><name>{escape(k)}</name><value>{escape(v)}</value></property>"
+            for k, v in self.hadoop().items()
+        ]
+        path = folder / "site.jar"
+        with zipfile.ZipFile(path, "w") as jar:
+            jar.writestr("core-site.xml", f"<configuration>{''.join(lines)}</configuration>")
+        return path
 
 
 class Run:
@@ -61,6 +75,7 @@ class Run:
         self._folder = shop.folder / name
         self._output = self._folder / "output"
         self._at = 0
+        self._kept = 0  # bytes of the last chunk that are in GCS
         self._looked = 0.0
         self._running: Running | None = None
         self._ended = threading.Event()
@@ -100,10 +115,15 @@ class Run:
         properties = getattr(work, "properties", {})
         words = [word for k, v in properties.items() for word in ("--conf", f"{k}={v}")]
         python = hasattr(work, "main_python_file_uri")
-        lists = {"--jars": work.jar_file_uris, "--files": work.file_uris}
-        lists["--archives"] = work.archive_uris
+        lists: dict[str, list[str]] = {
+            "--jars": list(work.jar_file_uris),
+            "--files": list(work.file_uris),
+            "--archives": list(work.archive_uris),
+        }
         if python:
-            lists["--py-files"] = work.python_file_uris
+            lists["--py-files"] = list(work.python_file_uris)
+        else:
+            lists["--jars"].append(str(self._shop.site(self._folder)))
         for option, uris in lists.items():
             if uris:
                 words += [option, ",".join(uris)]
@@ -151,10 +171,13 @@ class Run:
                     self._write(data)
                     self._at += _CHUNK
                     self.chunk += 1
+                    self._kept = 0
                     data = file.read(_CHUNK)
         except FileNotFoundError:
             return
-        self._write(data)
+        if len(data) > self._kept or all_of_it:
+            self._write(data)
+            self._kept = len(data)
         if all_of_it:
             self.chunk += 1
 
