@@ -88,8 +88,9 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._loaded: dict[str, Service] = {}
         self._loading = threading.RLock()
         self._closing = threading.Event()
+        self._workers = ThreadPoolExecutor(_WORKERS, "gcp-rpc")
         self._server = grpc.server(
-            ThreadPoolExecutor(_WORKERS, "gcp-rpc"),
+            self._workers,
             handlers=(self,),
             options=[("grpc.so_reuseport", 0)],
         )
@@ -102,6 +103,7 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
     def stop(self) -> None:
         self._closing.set()
         self._server.stop(grace=None).wait()
+        self._workers.shutdown()
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         _, full, name = details.method.split("/")
