@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("boto3")
 
+from portaflow_conformance.emulators.aws.seaweed import Seaweed
 from portaflow_conformance.emulators.clouds import emulate
 from portaflow_conformance.emulators.control import Fault
 
@@ -125,3 +128,26 @@ print(keys())
             "['a', 'e']",
             "['a', 'b & c/d', 'e']",
         ]
+
+
+def test_the_store_starts_in_a_deep_folder_and_leaves_no_socket(tmp_path: Path) -> None:
+    folder = tmp_path / ("deep" * 20) / "s3"  # a socket's path must have less than 108 bytes
+    store = Seaweed(folder, ["s3.amazonaws.com"], "key", "secret")
+    try:
+        store.wait()
+        ports = re.findall(
+            r"\.port(?:\.grpc)?=(\d+)", Path(f"/proc/{_weed(folder)}/cmdline").read_text()
+        )
+    finally:
+        store.stop()
+    assert len(ports) == 10
+    left = [path.name for path in Path("/tmp").glob("seaweedfs-*.sock")]
+    assert not [name for name in left if any(f"-{port}." in name for port in ports)]
+
+
+def _weed(folder: Path) -> str:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if f"-dir={folder}" in path.read_text() and "sh\0-c" not in path.read_text():
+                return path.parent.name
+    raise AssertionError("weed does not run")

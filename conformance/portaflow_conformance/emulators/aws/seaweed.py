@@ -31,9 +31,12 @@ class Seaweed:
         names = ("master", "volume", "filer", "s3", "admin")
         free = iter(_free(2 * len(names)))
         ports: list[str] = []
+        self._sockets: list[Path] = []  # weed makes them there, whatever TMPDIR says
         for name in names:
-            own = next(free)
-            ports += [f"-{name}.port={own}", f"-{name}.port.grpc={next(free)}"]
+            own, grpc = next(free), next(free)
+            ports += [f"-{name}.port={own}", f"-{name}.port.grpc={grpc}"]
+            both = (f"{name}-{own}", f"{name}-grpc-{grpc}")
+            self._sockets += [Path(f"/tmp/seaweedfs-{each}.sock") for each in both]
             if name == "s3":
                 self.port = own
         self._log = folder / "weed.log"
@@ -43,7 +46,8 @@ class Seaweed:
             *("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
             *(f"-s3.domainName={','.join(domains)}", f"-s3.config={config}"),
             *("-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false"),
-            f"-s3.localSocket={folder / 's3.sock'}",  # else it is in /tmp, and stays there
+            # Else it is in /tmp, and stays there. A whole path may be too long for a socket.
+            "-s3.localSocket=s3.sock",
         ]
         env = {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "GOGC": "50"}
         self._running = Running(command, folder, env=env, stdout=self._log, stderr=self._log)
@@ -69,6 +73,8 @@ class Seaweed:
 
     def stop(self) -> None:
         self._running.stop()
+        for path in self._sockets:
+            path.unlink(missing_ok=True)
 
 
 def _free(count: int) -> list[int]:
