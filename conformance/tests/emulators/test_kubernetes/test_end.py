@@ -9,7 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,16 @@ def alive(mark: str) -> list[str]:
     return found
 
 
+@pytest.fixture
+def mark() -> Iterator[str]:
+    """A word for the commands of a test's pods; what a test that failed has left is ended."""
+    word = uuid.uuid4().hex
+    yield word
+    for pid in alive(word):
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
 def make_busy(core: kubernetes.client.CoreV1Api, mark: str, until: Any) -> None:
     """A pod whose children have left its process group, and one that does not heed SIGTERM."""
     core.create_namespaced_config_map("default", {"metadata": {"name": "c"}, "data": {"k": "v"}})
@@ -60,8 +70,7 @@ def make_busy(core: kubernetes.client.CoreV1Api, mark: str, until: Any) -> None:
     until(lambda: len(alive(mark)) == 3)
 
 
-def test_stop_ends_pods_that_run(own_tmp: None, left: Left, until: Any) -> None:
-    mark = uuid.uuid4().hex
+def test_stop_ends_pods_that_run(own_tmp: None, left: Left, until: Any, mark: str) -> None:
     with emulate("kubernetes", pace=0.02) as clouds:
         with connected(clouds.env["KUBECONFIG"]) as core:
             make_busy(core, mark, until)
@@ -72,8 +81,9 @@ def test_stop_ends_pods_that_run(own_tmp: None, left: Left, until: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_signal_ends_pods_that_run(own_tmp: None, left: Left, until: Any, number: int) -> None:
-    mark = uuid.uuid4().hex
+def test_signal_ends_pods_that_run(
+    own_tmp: None, left: Left, until: Any, mark: str, number: int
+) -> None:
     command = [sys.executable, "-m", "portaflow", "emulate", "kubernetes", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -94,10 +104,9 @@ def test_signal_ends_pods_that_run(own_tmp: None, left: Left, until: Any, number
 
 
 def test_without_namespaces_pods_run_as_plain_processes(
-    own_tmp: None, left: Left, until: Any, monkeypatch: pytest.MonkeyPatch
+    own_tmp: None, left: Left, until: Any, mark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sandbox, "_TOOLS", ("no-such-tool",))
-    mark = uuid.uuid4().hex
     with (
         emulate("kubernetes", pace=0.02) as clouds,
         connected(clouds.env["KUBECONFIG"]) as core,
