@@ -43,6 +43,8 @@ class Proxy:
 
     def start(self) -> None:
         listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        # Connections take it over; asyncio sets it itself only where a socket says "TCP".
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = listening.getsockname()[1]
         self._thread = threading.Thread(
             target=self._run, args=(listening,), name="proxy", daemon=True
