@@ -50,6 +50,6 @@ def python(code: str, env: dict[str, str], tmp_path: Path) -> str:
     script = tmp_path / "client.py"
     script.write_text(_PRELUDE + code, "utf-8")
     command = [sys.executable, str(script)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=150)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -20,7 +20,7 @@ _ROLES = """
 emr, s3 = boto3.client("emr"), boto3.client("s3")
 roles = dict(ServiceRole="EMR_DefaultRole", JobFlowRole="EMR_EC2_DefaultRole", Name="words",
              ReleaseLabel="emr-7.1.0", LogUri="s3://logs/emr/")
-quick = {"Delay": 1, "MaxAttempts": 90}
+quick = {"Delay": 1, "MaxAttempts": 240}
 """
 
 
