@@ -29,8 +29,8 @@ def clouds(request: pytest.FixtureRequest) -> Iterator[Clouds]:
         yield clouds
 
 
-@pytest.fixture
-def client(clouds: Clouds) -> Iterator[Client]:
+@pytest.fixture(scope="module")
+def python(clouds: Clouds) -> Client:
     """Run code, and return what it has left in `told`, by way of JSON."""
 
     def run(code: str, **env: str) -> Any:
@@ -45,5 +45,11 @@ def client(clouds: Clouds) -> Iterator[Client]:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
-    yield run
+    return run
+
+
+@pytest.fixture
+def client(python: Client, clouds: Clouds) -> Iterator[Client]:
+    """`python`, for a test that may order faults."""
+    yield python
     clouds.control.clear()

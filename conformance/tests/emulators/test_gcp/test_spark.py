@@ -91,10 +91,15 @@ print("inside:", names, "pid:", os.getpid(), flush=True)
 time.sleep(300)
 """)
 data.blob("in/a.txt").upload_from_string("a b a\\na b c\\n")
-data.blob("copy.jar").upload_from_filename(os.environ["COPY_JAR"])
 properties = {"spark:spark.of.cluster": "yes"}
 clusters.create_cluster({**where, "cluster": {"cluster_name": "spark", "config": {
     "software_config": {"properties": properties}}}}).result(timeout=60)
+'''
+)
+_COUNT = (
+    _BEGIN
+    + """
+data = store.bucket("data")
 def count(out, code):
     return {"main_python_file_uri": "gs://data/words.py",
             "python_file_uris": ["gs://data/helper.py"],
@@ -102,8 +107,15 @@ def count(out, code):
 def counted(out):
     (part,) = [b for b in store.list_blobs("data", prefix=f"{out}/part")]
     return sorted(part.download_as_text().split("\\n"))
-'''
+"""
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ready(python: Client) -> None:
+    """A cluster, and what the jobs need in a bucket."""
+    Spark(GCS).prepare()  # may have to fetch the connector: not while a test waits for a job
+    python(_SETUP)
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +124,9 @@ def jar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     javac = shutil.which("javac")
     if javac is None:
         pytest.skip("no javac to make a jar with")
-    spark = Spark(GCS)
-    spark.prepare()  # the connector may have to be fetched: not while a test waits for a job
     folder = tmp_path_factory.mktemp("jar")
     (folder / "Copy.java").write_text(_COPY, "utf-8")
-    path = f"{spark.home}/jars/*"
+    path = f"{Spark(GCS).home}/jars/*"
     subprocess.run([javac, "--release", "17", "-cp", path, "Copy.java"], cwd=folder, check=True)
     with zipfile.ZipFile(folder / "copy.jar", "w") as archive:
         archive.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\nMain-Class: Copy\n")
@@ -126,8 +136,9 @@ def jar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_words_are_counted_by_a_job_and_by_a_batch_and_jars_run(client: Client, jar: Path) -> None:
     told = client(
-        _SETUP
+        _COUNT
         + """
+data.blob("copy.jar").upload_from_filename(os.environ["COPY_JAR"])
 submit("count", pyspark_job={**count("by-job", 0), "properties": {"spark.of.job": "1"}})
 copy = ["gs://data/in/a.txt", "gs://data/copied"]
 submit("jar", spark_job={"main_jar_file_uri": "gs://data/copy.jar",

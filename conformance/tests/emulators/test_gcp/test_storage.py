@@ -205,19 +205,25 @@ def test_faults_are_met_as_the_client_would_meet_them(client: Client, clouds: Cl
         order(Fault(effect="error", status=503, operation="gcp:storage.objects.list", times=2)),
         order(Fault(effect="reset-before", operation="gcp:storage.objects.get")),
         order(Fault(effect="reset-after", operation="gcp:storage.objects.insert")),
+        order(Fault(effect="reset-after", operation="gcp:storage.objects.upload", skip=1)),
+        order(Fault(effect="error", status=503, operation="gcp:storage.objects.upload", skip=3)),
         order(Fault(effect="hang", operation="gcp:storage.objects.patch")),
     ]
     before = clouds.control.count("gcp:storage.objects.insert")
     told = client(
         _GOOGLE
         + """
-from google.api_core import exceptions
+import io
 bucket = client.create_bucket("faults")
 told += ["faults" in [b.name for b in client.list_buckets()]]
 blob = bucket.blob("x")
 told += [refused(blob.upload_from_string, "1", if_generation_match=0)]
 told += [[b.name for b in client.list_blobs("faults")]]
 told += [blob.download_as_bytes().decode()]
+whole = bytes(range(256)) * 5000
+parts = bucket.blob("parts", chunk_size=2**18)
+parts.upload_from_file(io.BytesIO(whole))
+told += [parts.download_as_bytes() == whole]
 try:
     blob.patch(timeout=1, retry=None)
 except Exception as error:
@@ -225,20 +231,31 @@ except Exception as error:
 """
     )
     # The answer to the upload was lost, so the client's own retry meets what it has written.
-    assert told == [True, 412, ["x"], "1", "ReadTimeout"]
-    assert [fault.hit for fault in ordered] == [2, 2, 1, 1, 1]
-    assert clouds.control.count("gcp:storage.objects.insert") - before == 2
+    assert told == [True, 412, ["x"], "1", True, "ReadTimeout"]
+    assert [fault.hit for fault in ordered] == [2, 2, 1, 1, 1, 1, 1]
+    assert clouds.control.count("gcp:storage.objects.insert") - before == 3  # "parts" is one
 
 
-def test_what_is_not_there_says_so(client: Client) -> None:
+def test_what_is_not_there_says_so_and_the_deviations_still_hold(client: Client) -> None:
     told = client(
         _GOOGLE
         + """
+import urllib.error, urllib.request
 bucket = client.create_bucket("missing")
 try:
     bucket.get_iam_policy()
 except exceptions.GoogleAPICallError as error:
     told += [error.code, "/iam is not in the local GCS" in error.message]
+blob = bucket.blob("x")
+blob.upload_from_string("1")
+try:
+    urllib.request.urlopen(blob.generate_signed_url(60, version="v4"))
+except urllib.error.HTTPError as error:
+    told += [error.code]
+bucket.versioning_enabled = True
+bucket.patch()
+blob.upload_from_string("2")
+told += [len(list(client.list_blobs("missing", versions=True)))]
 """
     )
-    assert told == [501, True]
+    assert told == [501, True, 401, 1]
