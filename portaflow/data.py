@@ -11,7 +11,7 @@ import errno
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +53,24 @@ def store_errors(where: str) -> Iterator[None]:
             raise DeniedError(f"{where}: the store refuses: {error}") from error
         cause = "the store is full" if error.errno == errno.ENOSPC else "the store fails"
         raise UnavailableError(f"{where}: {cause}: {error}") from error
+
+
+def contents(fs: Any, paths: Sequence[str]) -> list[bytes | None]:
+    """What is in each object, several at a time; None for one that is not there.
+
+    `cat` of fsspec takes a path with `[`, `*` or `?` in it for a pattern.
+    """
+
+    def one(path: str) -> bytes | None:
+        try:
+            with store_errors(path):
+                data: bytes = fs.cat_file(path)
+        except NotFoundError:
+            return None
+        return data
+
+    with ThreadPoolExecutor(8 if len(paths) > 8 else 1) as pool:
+        return list(pool.map(one, paths))
 
 
 # -- local files, read before a plan is made

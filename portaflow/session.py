@@ -88,21 +88,23 @@ class Session:
 
     def plan(self, project: Project, run: Run) -> Plan:
         """Plan a run; reads the pipeline's local files and nothing else."""
+        return self._planned(project, run)[0]
+
+    def _planned(self, project: Project, run: Run) -> tuple[Plan, Local]:
         if not run.id or len(run.id) > 200 or not run.id.isprintable():
             raise DefinitionError(
                 f"run id {run.id[:200]!r}: must have 1 to 200 printable characters"
             )
         local = collect(project, self.target)
         with naming(project.file):
-            return plan(project.pipeline, self.target, run, self.backends, local)
+            return plan(project.pipeline, self.target, run, self.backends, local), local
 
     def start(
         self, project: Project, run: Run, observe: Observe | None = None,
         on_trouble: OnTrouble | None = None,
     ) -> Engine:  # fmt: skip
         """Plan a run and record its beginning. Raises RunError when there is such a run."""
-        local = collect(project, self.target)
-        planned = self.plan(project, run)
+        planned, local = self._planned(project, run)
         journal = Journal(self.fs, planned.home)
         try:
             journal.begin(_header(project, run, self.target, local))
@@ -184,14 +186,14 @@ class Session:
 
     def runs(self) -> list[RunRef]:
         """All runs in the store, the one that began latest first."""
-        root = self.backends.store.url("").rstrip("/")
-        with store_errors(root):
-            firsts = self.fs.glob(f"{root}/*/*/_journal/{1:08d}.json", detail=True)
+        store = self.backends.store
         refs = []
-        for path in sorted(firsts, key=lambda p: (_written(firsts[p]), p), reverse=True):
-            pipeline, run = path.rsplit("/_journal/", 1)[0].rsplit("/", 2)[1:]
-            refs.append(RunRef(pipeline, run, self.backends.store.url(f"{pipeline}/{run}")))
-        return refs
+        for pipeline in _folders(self.fs, store.url("").rstrip("/")):
+            for run in _folders(self.fs, store.url(pipeline)):
+                home = store.url(f"{pipeline}/{run}")
+                if began := _began(self.fs, home):
+                    refs.append((*began, RunRef(pipeline, run, home)))
+        return [ref for *_, ref in sorted(refs, key=lambda r: r[:2], reverse=True)]
 
     def find(self, run: str = "", pipeline: str = "") -> RunRef:
         """The run named `run`, or "pipeline/run"; "" is the latest. Raises NotFoundError."""
@@ -234,6 +236,30 @@ class Session:
         run = _run(journal.header)
         planned = plan(project.pipeline, self.target, run, self.backends, local)
         return Past(journal, planned, events, project, local)
+
+
+def _folders(fs: Any, parent: str) -> list[str]:
+    """The names below `parent` that may be a pipeline's or a run's.
+
+    Listed, not globbed: a root may hold what a pattern would take for one.
+    """
+    try:
+        with store_errors(parent):
+            found = fs.ls(parent, detail=True)
+    except NotFoundError:
+        return []
+    names = (i["name"].rstrip("/").rpartition("/")[2] for i in found if i["type"] == "directory")
+    return [name for name in names if not name.startswith(("_", "."))]
+
+
+def _began(fs: Any, home: str) -> tuple[float, str] | None:
+    """What sorts a run among others by its beginning; None when there is no run."""
+    path = f"{home}/_journal/{1:08d}.json"
+    try:
+        with store_errors(path):
+            return _written(fs.info(path)), path
+    except NotFoundError:
+        return None
 
 
 def _written(info: Mapping[str, Any]) -> float:
