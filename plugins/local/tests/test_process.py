@@ -310,7 +310,7 @@ def test_a_shim_that_is_killed_is_a_fault_of_the_machine_and_leaves_nothing(
 ) -> None:
     handle = field.start("sh", "-c", "echo ready; sleep 50")
     until(lambda: b"ready" in field.driver.logs(handle).data)
-    os.kill(int((field.root / "containers" / handle.name / "pid").read_text()), signal.SIGKILL)
+    os.kill(int((field.root / "containers" / handle.name / "lock").read_text()), signal.SIGKILL)
     end = field.wait(handle)
     assert (end.state, end.cause, end.exit_code) == (State.FAILED, Cause.INFRA, None)
     assert "killed from outside" in end.reason

@@ -76,7 +76,7 @@ def log(driver: Driver[Any], handle: Handle) -> str:
 
 
 def group(driver: ProcessDriver[Any], handle: Handle) -> int:
-    return int((driver.folder / handle.name / "pid").read_text())
+    return int((driver.folder / handle.name / "lock").read_text().split()[0])
 
 
 def members(pid: int) -> list[psutil.Process]:
