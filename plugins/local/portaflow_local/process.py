@@ -80,7 +80,8 @@ class ProcessDriver(Driver[SpecT]):
     def find(self, name: str, parent: Handle | None = None) -> Handle | None:
         home = self.folder / name
         held, told = _look(home)
-        return self._handle(name) if told or held and (home / "request.json").exists() else None
+        there = told or (held and (home / "request.json").exists())
+        return self._handle(name) if there else None
 
     def _handle(self, name: str) -> Handle:
         return Handle(name=name, id=name, url=(self.folder / name).as_uri())
