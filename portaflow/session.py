@@ -15,7 +15,7 @@ from .backend import Driver, Kind
 from .call import CallDriver
 from .data import collect, store_errors
 from .engine import Engine
-from .errors import DefinitionError, NotFoundError, RunError, TargetError
+from .errors import DefinitionError, Gathered, NotFoundError, RunError, TargetError
 from .journal import Journal
 from .load import Project, load, naming
 from .names import key_part
@@ -95,9 +95,13 @@ class Session:
             raise DefinitionError(
                 f"run id {run.id[:200]!r}: must have 1 to 200 printable characters"
             )
-        local = collect(project, self.target)
+        wrong = Gathered()
         with naming(project.file):
-            return plan(project.pipeline, self.target, run, self.backends, local), local
+            local = collect(project, self.target, wrong)
+            with wrong.one():
+                planned = plan(project.pipeline, self.target, run, self.backends, local)
+            wrong.tell()
+        return planned, local
 
     def start(
         self, project: Project, run: Run, observe: Observe | None = None,
@@ -219,9 +223,10 @@ class Session:
         self._check_target(ref, journal.header)
         file = path or Path(journal.header["path"])
         if path is None and not file.exists():
-            return self._past(journal, events, *_recorded(journal.header))
+            return self._recorded(journal, events)
         project = load(file)
-        return self._past(journal, events, project, collect(project, self.target))
+        planned, local = self._planned(project, _run(journal.header))
+        return Past(journal, planned, events, project, local)
 
     def recorded(self, ref: RunRef) -> Past:
         """As `past`, with the pipeline as its last engine had it: to look, not to go on.
@@ -229,11 +234,10 @@ class Session:
         An edited, broken or moved pipeline does not change what has happened.
         """
         journal = Journal(self.fs, ref.home)
-        events = journal.read()
-        return self._past(journal, events, *_recorded(journal.header))
+        return self._recorded(journal, journal.read())
 
-    def _past(self, journal: Journal, events: list[Event], project: Project, local: Local) -> Past:
-        run = _run(journal.header)
+    def _recorded(self, journal: Journal, events: list[Event]) -> Past:
+        run, (project, local) = _run(journal.header), _recorded(journal.header)
         planned = plan(project.pipeline, self.target, run, self.backends, local)
         return Past(journal, planned, events, project, local)
 
