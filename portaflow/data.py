@@ -23,6 +23,7 @@ from .errors import (
     DeniedError,
     Gathered,
     NotFoundError,
+    QuotaError,
     RunError,
     UnavailableError,
 )
@@ -52,8 +53,9 @@ def store_errors(where: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EROFS:
             raise DeniedError(f"{where}: the store refuses: {error}") from error
-        cause = "the store is full" if error.errno == errno.ENOSPC else "the store fails"
-        raise UnavailableError(f"{where}: {cause}: {error}") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise QuotaError(f"{where}: the store is full: {error}") from error
+        raise UnavailableError(f"{where}: the store fails: {error}") from error
 
 
 def contents(fs: Any, paths: Sequence[str]) -> list[bytes | None]:
