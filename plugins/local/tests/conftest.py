@@ -208,6 +208,9 @@ def _make_images(podman: Podman, registry: _Registry) -> None:
     for tag, tree in trees.items():
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as tar:
+            everybodys = tarfile.TarInfo("tmp")
+            everybodys.type, everybodys.mode = tarfile.DIRTYPE, 0o1777
+            tar.addfile(everybodys)
             for path, links in tree.items():
                 tar.add(program, path)
                 for name in links:

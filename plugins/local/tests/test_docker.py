@@ -15,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from portaflow_local import daemon, sentinel
+from portaflow_local import daemon, launch, sentinel
 from portaflow_local.docker import Config, Docker, DockerDriver
 
 from portaflow.backend import (
@@ -598,7 +598,7 @@ def test_a_race_of_processes_for_one_name_starts_one_container(
 def test_a_container_whose_maker_died_before_its_start_is_adopted(field: Field) -> None:
     request = field.request(field.name(), "echo", "late")
     api = daemon.connect(field.config.url)
-    labels = {**request["create"]["Labels"], daemon.REQUEST: daemon.digest(request)}
+    labels = {**request["create"]["Labels"], daemon.REQUEST: launch.digest(request)}
     api.create_container_from_config({**request["create"], "Labels": labels}, request["name"])
     api.close()
     assert field.driver.find(request["name"]) is None
