@@ -286,8 +286,9 @@ def after_failure(
 def resumption(plan: Plan, state: RunState, now: float) -> list[Event]:
     """The events with which a resumed run begins: what did not end well waits again.
 
-    What ended well and could not be committed is committed, not run a second time. A cluster that is down, or about to be, is made anew if a task still needs it. What may
-    still be there is ended first: two attempts are never at work at once.
+    What ended well and could not be committed is committed, not run a second time. A cluster
+    that is down, or about to be, is made anew if a task still needs it. What may still be
+    there is ended first: two attempts are never at work at once.
     """
 
     def again(id: str) -> Event:
