@@ -187,7 +187,8 @@ def logs(
 ) -> None:
     """Write the log of a TASK, or of a cluster, to standard output, as it was written.
 
-    Without RUN it is a task of the latest run.
+    Only the values of its secrets are shown as ***, where they are known. Without RUN it is a
+    task of the latest run.
     """
     from . import tail
 
