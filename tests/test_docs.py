@@ -198,7 +198,7 @@ def test_conformance_tells_the_options_that_there_are() -> None:
 
 def test_conformance_tells_the_exit_code_of_each_verdict() -> None:
     table = rows(section("docs/conformance.md", "## What the verdict means"))
-    assert {cells[0]: int(cells[1]) for cells in table if cells[0]} == EXIT
+    assert {cells[0]: int(cells[1]) for cells in table if cells[0] != "(none)"} == EXIT
 
 
 def test_the_known_failures_that_conformance_shows_are_read(tmp_path: Path) -> None:
