@@ -91,9 +91,11 @@ class Session:
         return self._planned(project, run)[0]
 
     def _planned(self, project: Project, run: Run) -> tuple[Plan, Local]:
-        if not run.id or len(run.id) > 200 or not run.id.isprintable():
+        bad = not 1 <= len(run.id) <= 200 or not run.id.isprintable() or "/" in run.id
+        if bad or run.id.startswith("-") or run.id != run.id.strip():
             raise DefinitionError(
-                f"run id {run.id[:200]!r}: must have 1 to 200 printable characters"
+                f"run id {run.id[:200]!r}: must have 1 to 200 printable characters, no '/', no "
+                "'-' as the first, and no space as the first or last"
             )
         wrong = Gathered()
         with naming(project.file):

@@ -177,6 +177,10 @@ def test_a_run_id_that_is_taken_is_refused_and_its_run_left_alone(
         (("--date", "never"), "--date 'never'"),
         (("--run-id", "x" * 201), "run id"),
         (("--run-id", "a\nb"), "run id"),
+        (("--run-id", "a/b"), "run id"),  # which other commands take for a run of pipeline a
+        (("--run-id", "-a"), "run id"),  # and this for an option
+        (("--run-id", " "), "run id"),
+        (("--set", "store.root="), "store: root: is empty"),
         (("--nope",), "--nope"),
     ],
 )
