@@ -175,7 +175,7 @@ def codes(text: str) -> list[str]:
 def test_architecture_says_what_each_file_of_the_core_is() -> None:
     core = ROOT / "portaflow"
     there = {f.name for f in core.glob("[!_]*.py")}
-    there |= {f"{f.name}/" for f in core.iterdir() if f.is_dir() and f.name != "__pycache__"}
+    there |= {f"{f.name}/" for f in core.iterdir() if f.is_dir() and f.name[0] not in "._"}
     assert sorted(codes(section("docs/architecture.md", "## The files"))) == sorted(there)
 
 
