@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -221,7 +222,7 @@ class Session:
     def past(self, ref: RunRef, path: Path | None = None) -> Past:
         """Read a run's journal and plan it again, with the pipeline as it is now."""
         journal = Journal(self.fs, ref.home)
-        events = journal.read()
+        events = _read(journal)
         self._check_target(ref, journal.header)
         file = path or Path(journal.header["path"])
         if path is None and not file.exists():
@@ -236,10 +237,11 @@ class Session:
         An edited, broken or moved pipeline does not change what has happened.
         """
         journal = Journal(self.fs, ref.home)
-        return self._recorded(journal, journal.read())
+        return self._recorded(journal, _read(journal))
 
     def _recorded(self, journal: Journal, events: list[Event]) -> Past:
-        run, (project, local) = _run(journal.header), _recorded(journal.header)
+        with _damage(journal):
+            run, (project, local) = _run(journal.header), _recorded(journal.header)
         planned = plan(project.pipeline, self.target, run, self.backends, local)
         return Past(journal, planned, events, project, local)
 
@@ -279,6 +281,34 @@ def _written(info: Mapping[str, Any]) -> float:
             case str() as text:
                 return datetime.fromisoformat(text).timestamp()
     return 0.0
+
+
+_HEADER = {
+    "pipeline": str, "run": str, "target": str, "logical_date": str, "params": dict, "path": str,
+    "definition": dict, "files": dict, "images": dict,
+}  # fmt: skip
+
+
+def _read(journal: Journal) -> list[Event]:
+    """The events of a journal whose header is whole: others may write into a store, too."""
+    events = journal.read()
+    with _damage(journal):
+        for key, kind in _HEADER.items():
+            if not isinstance(journal.header[key], kind):
+                raise TypeError(f"{key} is no {kind.__name__}")
+        _run(journal.header)
+    return events
+
+
+@contextmanager
+def _damage(journal: Journal) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, DefinitionError) as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise RunError(
+            f"the journal at {journal.home} has a damaged header: {cause}; start a new run"
+        ) from error
 
 
 def _recorded(header: Mapping[str, Any]) -> tuple[Project, Local]:

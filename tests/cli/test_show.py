@@ -143,6 +143,29 @@ def test_a_run_that_cannot_be_read_hides_no_other(
     assert "unreadable" in invoke("status").stdout
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("definition", None), ("definition", {}), ("target", 3), ("logical_date", "x"),
+     ("files", {"a": {"b": 1}}), ("images", {"any": 5}), ("params", {"nope": 1})],
+)  # fmt: skip
+def test_a_run_with_a_damaged_header_hides_no_other_and_says_so(
+    invoke: Invoke, write: Write, place: Path, key: str, value: Any
+) -> None:
+    write("p", ABC)
+    for run in ("broken", "whole"):
+        invoke("run", "p", "--run-id", run, code=1)
+    record = place / ".portaflow/store/p/broken/_journal/00000001.json"
+    document = json.loads(record.read_text())
+    document["header"][key] = value
+    record.write_text(json.dumps(document))
+    states = {r["run"]: r["state"] for r in shown(invoke, "status")["runs"]}
+    assert states == {"broken": "unreadable", "whole": "failed"}
+    invoke("reap")
+    for words in (("status",), ("stop",), ("report",)):
+        told = invoke(*words, "broken", code=None).stderr
+        assert "has a damaged header" in told or "no parameter 'nope'" in told
+
+
 def test_an_unknown_run_is_named(invoke: Invoke) -> None:
     assert "there is no run 'nope'" in invoke("status", "nope", code=1).stderr
 
