@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -155,6 +156,7 @@ _WORDS: tuple[tuple[str, type[BackendError]], ...] = (
     ("manifest unknown", NotFoundError),
     ("name unknown", NotFoundError),
     ("not found: ", NotFoundError),
+    ("no such container", NotFoundError),  # of Podman's 500, when one is just removed
     ("invalid reference", RejectedError),
     ("no such file or directory", RejectedError),
 )
@@ -190,11 +192,17 @@ def state(found: Mapping[str, Any]) -> str:
     return str(found["State"]["Status"]).lower()
 
 
-def listed(api: Any, owner: str = "", everything: bool = True) -> dict[str, dict[str, Any]]:
-    """All containers of portaflow by name: one call."""
-    label = f"{OWNER}={owner}" if owner else OWNER
+def listed(
+    api: Any, owner: str = "", *, names: Sequence[str] = (), alive: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Containers of portaflow by name: one call. Podman takes its time for each that it tells."""
+    filters: dict[str, list[str]] = {"label": [f"{OWNER}={owner}" if owner else OWNER]}
+    if names:
+        filters["name"] = [f"^{re.escape(name)}$" for name in names]
+    if alive:
+        filters["status"] = ["running", "paused"]
     with told("the list of containers"):
-        rows = api.containers(all=everything, filters={"label": [label]})
+        rows = api.containers(all=True, filters=filters)
     return {name.lstrip("/"): row for row in rows for name in row["Names"]}
 
 

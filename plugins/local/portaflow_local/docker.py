@@ -210,14 +210,16 @@ class DockerDriver(Driver[ContainerSpec]):
             daemon.unmark(self._api, name)
 
     def owned(self, owner: str = "") -> Iterable[Handle]:
-        names = set(daemon.listed(self._api, owner, everything=False))
+        names = set(daemon.listed(self._api, owner, alive=True))
         names.update(h.name for h in self._preparation.owned(owner))
         return [_handle(name) for name in sorted(names)]
 
     # -- status
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
-        rows = daemon.listed(self._api)
+        if not handles:
+            return {}
+        rows = daemon.listed(self._api, names=[h.name for h in handles])
         return {h.name: self._status(h, rows.get(h.name)) for h in handles}
 
     def _status(self, handle: Handle, row: Mapping[str, Any] | None) -> Status | NotFoundError:

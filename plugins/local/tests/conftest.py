@@ -28,6 +28,10 @@ from typing import Any, NoReturn
 
 import pytest
 
+from portaflow.backend import Handle
+
+from .field import Field
+
 _NEEDED = {"podman": "podman", "runc": "runc", "busybox": "busybox-static"}
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
@@ -120,6 +124,15 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
         for mount in [m.split()[1] for m in mounts if str(folder) in m]:
             subprocess.run(["umount", "--lazy", mount], capture_output=True, timeout=30)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def field(podman: Any, tmp_path: Path) -> Iterator[Field]:
+    field = Field(podman, tmp_path)
+    yield field
+    for name in field.names:
+        field.driver.stop(Handle(name=name, id=name))  # a build
+    podman.run("rm", "--force", "--time=0", "--ignore", *field.names) if field.names else None
 
 
 def _without(reason: str) -> NoReturn:

@@ -27,7 +27,8 @@ def test_the_docker_backend_conforms_with_real_containers(podman: Any, tmp_path:
     (tmp_path / "portaflow.toml").write_text(text)
     command = [
         sys.executable, "-m", "pytest", "-p", "portaflow_conformance", "-p", "no:cacheprovider",
-        "--target", "boxes", "--level", "L1", "--image", podman.image, "--report", "reports",
+        "--target", "boxes", "--level", "L1", "--image", podman.image, "--shortest-ttl", "2",
+        "--report", "reports",
     ]  # fmt: skip
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PORTAFLOW_", "PYTEST_"))}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
