@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,26 @@ def test_status_while_a_run_goes_on_and_after_its_engine_was_killed(
     gated.touch()
     invoke("resume", "g")
     assert shown(invoke, "status", "g")["state"] == "succeeded"
+
+
+def test_what_is_known_of_a_dead_engines_run_ends_with_its_last_sign_of_life(
+    invoke: Invoke, start: Start, gated: Path, place: Path
+) -> None:
+    engine = start("run", "gated", "--run-id", "g")
+    until(lambda: shown(invoke, "status")["runs"], "the run is there")
+    until(lambda: shown(invoke, "status", "g")["tasks"][0]["state"] == "running", "it runs")
+    engine.child.kill()
+    engine.child.wait(10)
+    lease = place / ".portaflow" / "store" / "gated" / "g" / "_lease.json"
+    began = datetime.fromisoformat(shown(invoke, "status", "g")["started"]).timestamp()
+    for closed, state in ((False, "died"), (True, "interrupted")):
+        sign = json.loads(lease.read_text()) | {"time": began + 7.0, "closed": closed}
+        lease.write_text(json.dumps(sign))
+        body = shown(invoke, "status", "g")
+        assert (body["state"], round(body["seconds"])) == (state, 7)
+        assert round(body["tasks"][0]["seconds"]) == 7
+    gated.touch()
+    invoke("resume", "g")
 
 
 def test_a_run_that_cannot_be_read_hides_no_other(
