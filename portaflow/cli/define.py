@@ -101,7 +101,10 @@ def plan(
     if not run_id:
         click.echo()
         click.echo("Names and URIs follow from the run's id; --run-id shows those of that run.")
-    click.echo(f"The exact requests: {again('plan', str(path), '--json')}")
+    given = [*(["--run-id", run_id] if run_id else []), *(["--date", date] if date else [])]
+    for param in params:
+        given += ["-p", param]
+    click.echo(f"The exact requests: {again('plan', str(path), '--json', *given)}")
 
 
 def _plan(

@@ -232,6 +232,9 @@ def test_the_next_command_has_the_options_of_this_one(invoke: Invoke, write: Wri
     write("p", "tasks=[sh('a', 'true')]")
     shown = invoke("plan", "p", "-t", "local", "--set", "max_parallel=3").stdout
     assert "portaflow plan p --json -t local --set max_parallel=3" in shown
+    write("q", "params={'k': 1}, tasks=[sh('a', 'true')]")
+    run = ("--run-id", "x", "--date", "2026-02-03", "-p", "k=2")
+    assert f"portaflow plan q --json {' '.join(run)}" in invoke("plan", "q", *run).stdout
 
 
 def test_the_schema_knows_the_keys_of_a_pipeline_in_yaml(invoke: Invoke, place: Path) -> None:
