@@ -55,6 +55,7 @@ SpecT = TypeVar("SpecT", bound=Spec)
 
 _CHUNK = 2**20  # bytes of log returned at once
 _TAIL = 2000  # bytes of log told with a failure
+_FULL = 2**16  # bytes free, below which a disk is full
 _CLAIM = 5.0  # seconds in which somebody who claims a name has started the thing
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -167,7 +168,10 @@ class ProcessDriver(Driver[SpecT]):
                 data = secret.without(log.read(), hidden)
         except FileNotFoundError:
             return ""
-        return self.telling(data.decode(errors="replace"))[-_TAIL:]
+        told = self.telling(data.decode(errors="replace"))[-_TAIL:]
+        if shutil.disk_usage(home).free < _FULL:  # which may be why, and why the log is cut
+            told = f"{told}\nthe disk that holds {self.folder.parent} is full".strip()
+        return told
 
     def telling(self, log: str) -> str:
         """The lines that say best how it ended, from the last `tail_bytes` of the log."""
