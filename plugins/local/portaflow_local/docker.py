@@ -257,8 +257,11 @@ class DockerDriver(Driver[ContainerSpec]):
         tail = self._tail(name, found)
         if why:
             ttl = (found["Config"]["Labels"] or {}).get(daemon.TTL)
-            reason = f"its time-to-live of {ttl} s was over\n{tail}" if why == "ttl" else tail
-            return Status(state=State.STOPPED, reason=reason.strip(), exit_code=code)
+            first = (
+                f"its time-to-live of {ttl} s was over" if why == "ttl" else "it was asked to stop"
+            )
+            reason = f"{first}\n{tail}".strip()
+            return Status(state=State.STOPPED, reason=reason, exit_code=code)
         memory = found["HostConfig"]["Memory"] / 2**30
         reason = exit_reason(code)
         if found["State"]["OOMKilled"]:

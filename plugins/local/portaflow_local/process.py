@@ -128,7 +128,8 @@ class ProcessDriver(Driver[SpecT]):
             reason = f"its time-to-live of {ttl} s was over\n{tail}".strip()
             return Status(state=State.STOPPED, reason=reason, exit_code=code)
         if stopped:
-            return Status(state=State.STOPPED, reason=tail, exit_code=code)
+            reason = f"it was asked to stop\n{tail}".strip()
+            return Status(state=State.STOPPED, reason=reason, exit_code=code)
         if code is None:
             reason = "killed from outside, or the machine restarted"
             return Status(state=State.FAILED, reason=f"{reason}\n{tail}".strip(), cause=Cause.INFRA)

@@ -213,6 +213,7 @@ def _make_images(podman: Podman, registry: _Registry) -> None:
     """Images out of one static program: there is no registry to get one from."""
     program = shutil.which("busybox", path=_PATH)
     assert program, "busybox-static was not installed"
+    program = os.path.realpath(program)  # the program itself goes into the image
     names = subprocess.run([program, "--list"], capture_output=True, text=True).stdout.split()
     trees: dict[str, dict[str, list[str]]] = {
         podman.image: {"bin/busybox": names},

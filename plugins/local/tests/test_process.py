@@ -272,6 +272,7 @@ def test_stop_is_polite_first(field: Field, until: Until) -> None:
     field.driver.stop(handle)
     end = field.wait(handle)
     assert (end.state, end.exit_code) == (State.STOPPED, 7)
+    assert (end.reason.splitlines()[0], end.reason[-3:]) == ("it was asked to stop", "bye")
     assert b"bye" in field.log(handle)
 
 
