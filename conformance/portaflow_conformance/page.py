@@ -59,7 +59,7 @@ def badge(report: Mapping[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{a + b}" height="20" role="img"'
         f' aria-label="{left}: {right}"><clipPath id="r"><rect width="{a + b}" height="20" rx="3"/>'
         f'</clipPath><g clip-path="url(#r)"><rect width="{a}" height="20" fill="#444"/>'
-        f'<rect x="{a}" width="{b}" height="20" fill="{_COLOURS[report["verdict"]]}"/></g>'
+        f'<rect x="{a}" width="{b}" height="20" fill="{colour}"/></g>'
         '<g fill="#fff" text-anchor="middle" font-family="Verdana,sans-serif" font-size="11">'
         f'<text x="{a / 2}" y="14">{left}</text>'
         f'<text x="{a + b / 2}" y="14">{right}</text></g></svg>\n'
