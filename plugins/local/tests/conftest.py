@@ -27,10 +27,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from portaflow_local.spark import Config as SparkConfig
+from portaflow_local.spark import LocalSpark
 
 from portaflow.backend import Handle
 
 from .field import Field
+from .spark_field import group
 
 _NEEDED = {"podman": "podman", "runc": "runc", "busybox": "busybox-static"}
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -314,3 +317,13 @@ def _digest(data: bytes) -> str:
 
 def _error(code: str) -> bytes:
     return json.dumps({"errors": [{"code": code, "message": code.lower()}]}).encode()
+
+
+@pytest.fixture
+def spark(tmp_path: Path) -> Iterator[LocalSpark]:
+    """The backend in a folder of its own. Nothing that a test leaves there outlives it."""
+    backend = LocalSpark(SparkConfig(root=tmp_path / "local"))
+    yield backend
+    for driver in (backend.jobs, backend.clusters):
+        for handle in driver.owned():
+            os.killpg(group(driver, handle), signal.SIGKILL)
