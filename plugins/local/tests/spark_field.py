@@ -65,7 +65,12 @@ def log(driver: Driver[Any], handle: Handle) -> str:
 
 
 def group(driver: ProcessDriver[Any], handle: Handle) -> int:
-    return int((driver.folder / handle.name / "lock").read_text().split()[0])
+    """The process group of a thing that was started, however lately."""
+    lock, deadline = driver.folder / handle.name / "lock", time.monotonic() + 10
+    while not (told := lock.read_text().split()):
+        assert time.monotonic() < deadline, f"{lock} is empty"
+        time.sleep(0.005)
+    return int(told[0])
 
 
 def members(pid: int) -> list[psutil.Process]:
