@@ -257,10 +257,8 @@ class DockerDriver(Driver[ContainerSpec]):
         tail = self._tail(name, found)
         if why:
             ttl = (found["Config"]["Labels"] or {}).get(daemon.TTL)
-            first = (
-                f"its time-to-live of {ttl} s was over" if why == "ttl" else "it was asked to stop"
-            )
-            reason = f"{first}\n{tail}".strip()
+            over = f"its time-to-live of {ttl} s was over"
+            reason = f"{over if why == 'ttl' else 'it was asked to stop'}\n{tail}".strip()
             return Status(state=State.STOPPED, reason=reason, exit_code=code)
         memory = found["HostConfig"]["Memory"] / 2**30
         reason = exit_reason(code)

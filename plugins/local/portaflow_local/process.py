@@ -140,7 +140,8 @@ class ProcessDriver(Driver[SpecT]):
         if (home / "building").exists():
             reason = f"the environment could not be built\n{tail}"
             return Status(state=State.FAILED, reason=reason, exit_code=code, cause=Cause.USER)
-        reason = f"{exit_reason(code)}\n{tail}".strip()
+        killed = ": killed from outside, perhaps as memory ran out" if code == 137 else ""
+        reason = f"{exit_reason(code)}{killed}\n{tail}".strip()
         return Status(state=State.FAILED, reason=reason, exit_code=code, cause=Cause.USER)
 
     def logs(self, handle: Handle, cursor: str = "") -> LogChunk:

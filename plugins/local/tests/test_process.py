@@ -159,6 +159,8 @@ def test_death_by_a_signal_is_128_and_its_number_with_its_name(field: Field) -> 
     end = field.wait(field.start("sh", "-c", "kill -SEGV $$"))
     assert (end.state, end.exit_code) == (State.FAILED, 139)
     assert "SIGSEGV" in end.reason
+    end = field.wait(field.start("sh", "-c", "kill -KILL $$"))
+    assert end.reason == "exit code 137 (SIGKILL): killed from outside, perhaps as memory ran out"
 
 
 def test_a_failure_tells_the_last_lines_of_the_log(field: Field) -> None:
