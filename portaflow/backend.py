@@ -19,7 +19,9 @@ The laws (`pytest -p portaflow_conformance --target NAME` checks them):
 7. Every remote thing carries a time-to-live that the provider enforces, and the owner.
 8. Errors are `portaflow.errors`, chained from the SDK's; `retryable` says whether asking
    again can help.
-9. No secret in a request, a handle, a log, an error or a repr.
+9. No secret in a request, a handle, an error, a status or a repr. A log is the command's own:
+   what it writes stays as it is, but is shown with `***` for each secret's value that the
+   backend knows.
 
 What a backend need not do, because the core does: retries, backoff, deadlines, polling
 cadence, naming, templates, staging, commit. A driver never sleeps.
@@ -113,8 +115,9 @@ class Handle:
 class LogChunk:
     """A piece of a log. `cursor` asks for what follows; `end` says nothing ever will.
 
-    The bytes are exactly what was written, in order; a chunk may be empty. Pieces join
-    without a gap or a repeat when each cursor is used for the next call, from any process.
+    The bytes are exactly what was written, in order, but for secrets (law 9); a chunk may be
+    empty. Pieces join without a gap or a repeat when each cursor is used for the next call,
+    from any process.
     """
 
     data: bytes

@@ -2,13 +2,13 @@
 
 Each call is a process of its own that ends with its engine: it watches the pipe that the
 engine holds, which the kernel closes when the engine dies. called.py is the other side.
+A call has the engine's whole environment, its secrets too; what is told of it has none.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +24,7 @@ from typing import IO, Any
 from .backend import Cause, Driver, Handle, LogChunk, Request, State, Status
 from .data import store_errors
 from .errors import ConflictError, NotFoundError, PortaflowError, UnavailableError
+from .masking import masked
 from .plan import CallSpec, call_request
 
 _CHUNK = 2**20  # bytes of log returned at once
@@ -114,7 +115,8 @@ class CallDriver(Driver[CallSpec]):
         log.seek(0)
         try:
             with store_errors(path), self._fs.open(path, "wb") as kept:
-                shutil.copyfileobj(log, kept)
+                for piece in masked(iter(lambda: log.read(_CHUNK), b"")):
+                    kept.write(piece)
         except PortaflowError as error:
             return f"\n(its log was not kept: {error})"
         return ""
@@ -123,7 +125,8 @@ class CallDriver(Driver[CallSpec]):
         start = int(cursor or 0)
         if call := self._calls.get(handle.name):
             with suppress(ValueError):  # closed just now: it is in the store
-                data = os.pread(call.log.fileno(), _CHUNK, start)
+                raw = os.pread(call.log.fileno(), os.fstat(call.log.fileno()).st_size, 0)
+                data = b"".join(masked([raw], ended=False))[start : start + _CHUNK]
                 return LogChunk(data=data, cursor=str(start + len(data)), end=False)
         path = f"{self._home}/_calls/{handle.name}.log"
         with store_errors(path):
@@ -154,7 +157,8 @@ def _kill_group(pid: int) -> None:
 
 def _tail(log: IO[bytes]) -> str:
     log.seek(max(log.seek(0, os.SEEK_END) - 4 * _TAIL, 0))
-    lines = log.read().decode(errors="replace").strip().splitlines()
+    end = b"".join(masked([log.read()]))
+    lines = end.decode(errors="replace").strip().splitlines()
     return "\n".join(lines[-5:])[-_TAIL:]
 
 

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,9 @@ from .errors import (
     BackendError,
     DefinitionError,
     DeniedError,
+    Gathered,
     NotFoundError,
+    QuotaError,
     RunError,
     UnavailableError,
 )
@@ -51,20 +53,46 @@ def store_errors(where: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EROFS:
             raise DeniedError(f"{where}: the store refuses: {error}") from error
-        cause = "the store is full" if error.errno == errno.ENOSPC else "the store fails"
-        raise UnavailableError(f"{where}: {cause}: {error}") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise QuotaError(f"{where}: the store is full: {error}") from error
+        raise UnavailableError(f"{where}: the store fails: {error}") from error
+
+
+def contents(fs: Any, paths: Sequence[str]) -> list[bytes | None]:
+    """What is in each object, several at a time; None for one that is not there.
+
+    `cat` of fsspec takes a path with `[`, `*` or `?` in it for a pattern.
+    """
+
+    def one(path: str) -> bytes | None:
+        try:
+            with store_errors(path):
+                data: bytes = fs.cat_file(path)
+        except NotFoundError:
+            return None
+        return data
+
+    with ThreadPoolExecutor(8 if len(paths) > 8 else 1) as pool:
+        return list(pool.map(one, paths))
 
 
 # -- local files, read before a plan is made
 
 
-def collect(project: Project, target: Target) -> Local:
-    """Digest every local file and image folder that the pipeline names."""
+def collect(project: Project, target: Target, wrong: Gathered | None = None) -> Local:
+    """Digest every local file and image folder that the pipeline names.
+
+    With `wrong` what cannot be read is put there, for the caller to tell, and is left empty.
+    """
+    if wrong is not None:
+        return _collect(project, target, wrong)
     with naming(project.file):
-        return _collect(project, target)
+        local = _collect(project, target, wrong := Gathered())
+        wrong.tell()
+    return local
 
 
-def _collect(project: Project, target: Target) -> Local:
+def _collect(project: Project, target: Target, wrong: Gathered) -> Local:
     pipeline = project.pipeline
     files: dict[str, LocalFile] = {}
     images: dict[str, Image] = {}
@@ -74,17 +102,23 @@ def _collect(project: Project, target: Target) -> Local:
             case SparkTask():
                 for path in (task.main, *task.py_files, *task.jars):
                     if "://" not in path and path not in files:
-                        files[path] = _digest(path, _inside(project.folder, path, where), where)
+                        files[path] = LocalFile(path, path, "", 0)
+                        with wrong.one():
+                            file = _inside(project.folder, path, where)
+                            files[path] = _digest(path, file, where)
             case ContainerTask():
                 if task.image not in images:
-                    images[task.image] = _image(task.image, project, target)
+                    with wrong.one():
+                        images[task.image] = _image(task.image, project, target)
             case CallTask():
                 module = task.function.partition(":")[0]
                 if module.endswith(".py"):
-                    _inside(project.folder, module, where)
+                    with wrong.one():
+                        _inside(project.folder, module, where)
     for name, source in {**pipeline.sources, **target.sources}.items():
         if source.path and name in pipeline.sources:
-            with of_target(target, name):
+            files[source_key(name)] = LocalFile(source.path, name, "", 0)
+            with wrong.one(), of_target(target, name):
                 files[source_key(name)] = _source(name, source, project, target)
     return Local(files, images)
 

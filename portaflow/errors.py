@@ -7,7 +7,8 @@ command ends with (`exit_code`): 0 good, 1 the run failed, 2 definition, target 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -46,6 +47,50 @@ class PluginError(PortaflowError):
     """A plugin cannot be loaded, breaks the interface, or claims a name that is taken."""
 
     exit_code = 2
+
+
+class SeveralErrors(PortaflowError):
+    """More than one thing is wrong: each is an error of its own in `errors`."""
+
+    exit_code = 2
+
+    def __init__(self, errors: Iterable[PortaflowError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(map(str, self.errors)))
+
+
+def each(error: PortaflowError) -> tuple[PortaflowError, ...]:
+    """The errors that an error consists of: itself, unless it is several."""
+    return error.errors if isinstance(error, SeveralErrors) else (error,)
+
+
+class Gathered:
+    """What is wrong, gathered so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, PortaflowError] = {}  # by its text: the same is told once
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Take in what is raised, and go on."""
+        try:
+            yield
+        except PortaflowError as error:
+            self.add(error)
+
+    def add(self, error: PortaflowError) -> None:
+        for one in each(error):
+            self._found.setdefault(str(one), one)
+
+    def all(self) -> PortaflowError | None:
+        """What was found as one error: a single one as it is."""
+        found = list(self._found.values())
+        return SeveralErrors(found) if len(found) > 1 else found[0] if found else None
+
+    def tell(self) -> None:
+        """Raise what was found."""
+        if error := self.all():
+            raise error
 
 
 # -- while talking to a provider: raised by backends

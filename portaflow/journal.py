@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .data import store_errors
+from .data import contents, store_errors
 from .errors import NotFoundError, PortaflowError, RunError
 from .state import Event
 
@@ -49,16 +49,13 @@ class Journal:
         folder = f"{self.home}/_journal"
         with store_errors(folder):
             paths = sorted(p for p in self.fs.find(folder) if p.endswith(".json"))
-            blobs = self.fs.cat(paths) if paths else {}
         if not paths:
             raise NotFoundError(f"there is no run at {self.home}")
-        if not isinstance(blobs, dict):  # fsspec's answer for a single path
-            blobs = {paths[0]: blobs}
         events: list[Event] = []
-        for number, path in enumerate(paths, 1):
-            if Path(path).stem != f"{number:0{_WIDTH}d}":
+        for number, (path, data) in enumerate(zip(paths, contents(self.fs, paths), strict=True), 1):
+            if data is None or Path(path).stem != f"{number:0{_WIDTH}d}":
                 raise RunError(f"{path}: record {number} of the journal is missing")
-            events += self._events(path, blobs[path])
+            events += self._events(path, data)
         self._next = len(paths) + 1
         return events
 
@@ -229,7 +226,7 @@ def _host() -> str:
 def _process_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from .errors import DefinitionError, PortaflowError
+from .errors import DefinitionError, Gathered, PortaflowError, SeveralErrors, each
 from .pipeline import CallTask, Cluster, ContainerTask, Pipeline, Source, SparkTask
 from .validation import explain
 
@@ -60,10 +60,14 @@ def naming(file: Path) -> Iterator[None]:
     """Put the file, and the line if it is Python, before what is found wrong with a pipeline."""
     try:
         yield
-    except DefinitionError as error:
-        if str(error).startswith(str(file)):
+    except (DefinitionError, SeveralErrors) as error:
+        where, wrong = f"{file}{_line(error, file)}", Gathered()
+        for one in each(error):
+            named = str(one).startswith(str(file)) or not isinstance(one, DefinitionError)
+            wrong.add(one if named else DefinitionError(f"{where}: {one}"))
+        if (told := wrong.all()) is error or told is None:
             raise
-        raise DefinitionError(f"{file}{_line(error, file)}: {error}") from error
+        raise told from error
 
 
 def _file(path: Path) -> Path:

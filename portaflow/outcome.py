@@ -97,6 +97,10 @@ class Outcomes:
         if action.verb == "stop" or mine.phase is Phase.STOPPING:
             return None if passing else self.leak(action, text, now)  # it is asked again
         if mine.phase is Phase.COMMITTING:
+            if cause in (Cause.DENIED, Cause.CAPACITY):  # the task is not to blame
+                return self.event(
+                    action, Phase.FAILED, now, reason=text, cause=cause, uncommitted=True
+                )
             if ours:
                 return self._again(action, text, cause, now)
         elif mine.phase is not Phase.STARTING:

@@ -7,7 +7,7 @@ Strings in args, command, env, conf, kwargs and source URIs are templates (see t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, TypeAlias
@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from .backend import Size as BackendSize
-from .errors import DefinitionError
+from .errors import DefinitionError, Gathered
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _GIB = {"ki": 2**-20, "mi": 2**-10, "gi": 1.0, "ti": 1024.0}
@@ -236,35 +236,41 @@ class Pipeline(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Pipeline:
-        _unique("task", (t.id for t in self.tasks))
-        _unique("cluster", (c.name for c in self.clusters))
+        wrong = Gathered()
+        for text in self._mistakes():
+            wrong.add(DefinitionError(text))
+        wrong.tell()
+        self.order()
+        return self
+
+    def _mistakes(self) -> Iterator[str]:
+        yield from _twice("task", (t.id for t in self.tasks))
+        yield from _twice("cluster", (c.name for c in self.clusters))
         clusters = {c.name for c in self.clusters}
         outputs = {f"{t.id}.{o}" for t in self.tasks for o in t.outputs}
         for task in self.tasks:
             where = f"task {task.id!r}"
-            _unique(f"output of {where}", task.outputs)
-            _unique(f"environment variable of {where}", map(variable, task.outputs))
-            _unique(f"environment variable of {where}", map(variable, task.inputs))
+            yield from _twice(f"output of {where}", task.outputs)
+            yield from _twice(f"environment variable of {where}", map(variable, set(task.outputs)))
+            yield from _twice(f"environment variable of {where}", map(variable, task.inputs))
             for name, reference in task.inputs.items():
-                known = outputs if "." in reference else set(self.sources)
+                known = outputs if "." in reference else self.sources
                 if reference not in known:
-                    raise DefinitionError(
+                    yield (
                         f"{where}: input {name!r} reads {reference!r}, which no task writes and "
                         f"no source names{suggest(reference, outputs | set(self.sources))}"
                     )
             for other in task.after:
                 if other not in self.by_id:
-                    raise DefinitionError(
+                    yield (
                         f"{where}: after names {other!r}, which is no task"
                         f"{suggest(other, self.by_id)}"
                     )
             if isinstance(task, SparkTask) and task.cluster and task.cluster not in clusters:
-                raise DefinitionError(
+                yield (
                     f"{where}: cluster {task.cluster!r} is not defined"
                     f"{suggest(task.cluster, clusters)}"
                 )
-        self.order()
-        return self
 
     @cached_property
     def by_id(self) -> Mapping[str, Task]:
@@ -309,9 +315,9 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(names[:10])}{', ...' if names[10:] else ''}" if names else ""
 
 
-def _unique(what: str, names: Iterable[str]) -> None:
+def _twice(what: str, names: Iterable[str]) -> Iterator[str]:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise DefinitionError(f"{what} {name!r} is there twice; rename one")
+            yield f"{what} {name!r} is there twice; rename one"
         seen.add(name)

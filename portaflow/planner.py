@@ -11,7 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from .backend import Capability, Fit, Kind, Request, Spec, Support, Verdict
-from .errors import DefinitionError, PluginError, PortaflowError, RejectedError, UnsupportedError
+from .errors import (
+    DefinitionError,
+    Gathered,
+    PluginError,
+    PortaflowError,
+    RejectedError,
+    UnsupportedError,
+)
 from .names import resource_name
 from .pipeline import CallTask, Cluster, ContainerTask, Pipeline, SparkTask, Task
 from .plan import Action, ActionKind, Local, Note, Plan, Run, call_request, merged, native_request
@@ -24,7 +31,8 @@ def plan(
     pipeline: Pipeline, target: Target, run: Run, backends: Backends, local: Local | None = None
 ) -> Plan:
     """Return everything that a run will do. Raises DefinitionError, TargetError and
-    UnsupportedError, the last with every portable field that a backend refuses.
+    UnsupportedError, the last with every portable field that a backend refuses; SeveralErrors
+    when there is more than one of these.
     """
     return _Planner(pipeline, target, run, backends, local or Local()).plan()
 
@@ -52,13 +60,18 @@ class _Planner:
         users = self._users(tasks)
         first = {ids[0]: (cluster, ids) for cluster, ids in users.values()}
         last = {ids[-1]: (cluster, ids) for cluster, ids in users.values()}
+        wrong = Gathered()
         for task in tasks:  # each after what it needs, and so each cluster too
             if task.id in first:
-                self._start_cluster(*first[task.id])
-            self._start_task(task, users)
+                with wrong.one():
+                    self._start_cluster(*first[task.id])
+            with wrong.one():
+                self._start_task(task, users)
             if task.id in last and not last[task.id][0].attach:
                 self._stop_cluster(*last[task.id])
-        self._refuse()
+        with wrong.one():
+            self._refuse()
+        wrong.tell()
         return Plan(
             pipeline=self.pipeline.name,
             target=self.target.name,

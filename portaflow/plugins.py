@@ -140,6 +140,9 @@ def _opened(cls: type[Backend], settings: Mapping[str, Any], base: Path, where: 
         values = {n: getattr(config, n) for n in known}
     except ValidationError as error:
         raise TargetError(explain(error, where, known)) from error
+    for name, value in values.items():
+        if isinstance(value, Path) and settings.get(name) == "":
+            raise TargetError(f"{where}: {name}: is empty; say a folder, or leave it out")
     try:
         paths = {n: base / v.expanduser() for n, v in values.items() if isinstance(v, Path)}
     except RuntimeError as error:  # ~somebody who is not known here

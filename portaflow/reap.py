@@ -106,9 +106,9 @@ def _claim(
     """Mark what the journal's run owns."""
     try:
         events = journal.read()
-    except PortaflowError:  # a damaged journal owns nothing that could be told
+        pipeline, run = journal.header["pipeline"], journal.header["run"]
+    except (PortaflowError, KeyError):  # a damaged journal owns nothing that could be told
         return
-    pipeline, run = journal.header["pipeline"], journal.header["run"]
     owner = owner_label(pipeline, journal.home)
     since = _since(events)
     for handle in patiently(lambda: list(driver.owned(owner)), None):

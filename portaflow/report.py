@@ -12,7 +12,7 @@ from typing import Any
 
 from . import __version__, text
 from .backend import Handle
-from .data import store_errors
+from .data import contents, store_errors
 from .errors import PortaflowError
 from .history import Attempt, attempts, standing, word
 from .layout import layout
@@ -64,19 +64,9 @@ def report(session: Session, ref: RunRef) -> str:
 def look(session: Session, past: Past) -> Found:
     """Read manifests, the engine's sign of life, and the ends of the logs that matter."""
     lease = past.journal.lease() or {}
-    homes = {
-        f"{a.home}/_manifest.json": a.id
-        for a in past.plan.actions
-        if a.home and past.state[a.id].phase is Phase.DONE
-    }
-    with store_errors(past.plan.home):
-        blobs = session.fs.cat(list(homes), on_error="omit") if homes else {}
-    if not isinstance(blobs, dict):  # fsspec's answer for a single path
-        blobs = dict.fromkeys(homes, blobs)
-    stripped = {session.fs._strip_protocol(path): id for path, id in homes.items()}
-    manifests = {}
-    for path, blob in blobs.items():
-        manifests[stripped[session.fs._strip_protocol(path)]] = json.loads(blob)
+    done = [a for a in past.plan.actions if a.home and past.state[a.id].phase is Phase.DONE]
+    blobs = contents(session.fs, [f"{a.home}/_manifest.json" for a in done])
+    manifests = {a.id: json.loads(blob) for a, blob in zip(done, blobs, strict=True) if blob}
     tails = {}
     drivers = session.drivers(past.plan, past.project.folder)
     for action in past.state.failed()[:_TAILS]:

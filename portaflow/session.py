@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -15,7 +16,7 @@ from .backend import Driver, Kind
 from .call import CallDriver
 from .data import collect, store_errors
 from .engine import Engine
-from .errors import DefinitionError, NotFoundError, RunError, TargetError
+from .errors import DefinitionError, Gathered, NotFoundError, RunError, TargetError
 from .journal import Journal
 from .load import Project, load, naming
 from .names import key_part
@@ -88,21 +89,29 @@ class Session:
 
     def plan(self, project: Project, run: Run) -> Plan:
         """Plan a run; reads the pipeline's local files and nothing else."""
-        if not run.id or len(run.id) > 200 or not run.id.isprintable():
+        return self._planned(project, run)[0]
+
+    def _planned(self, project: Project, run: Run) -> tuple[Plan, Local]:
+        bad = not 1 <= len(run.id) <= 200 or not run.id.isprintable() or "/" in run.id
+        if bad or run.id.startswith("-") or run.id != run.id.strip():
             raise DefinitionError(
-                f"run id {run.id[:200]!r}: must have 1 to 200 printable characters"
+                f"run id {run.id[:200]!r}: must have 1 to 200 printable characters, no '/', no "
+                "'-' as the first, and no space as the first or last"
             )
-        local = collect(project, self.target)
+        wrong = Gathered()
         with naming(project.file):
-            return plan(project.pipeline, self.target, run, self.backends, local)
+            local = collect(project, self.target, wrong)
+            with wrong.one():
+                planned = plan(project.pipeline, self.target, run, self.backends, local)
+            wrong.tell()
+        return planned, local
 
     def start(
         self, project: Project, run: Run, observe: Observe | None = None,
         on_trouble: OnTrouble | None = None,
     ) -> Engine:  # fmt: skip
         """Plan a run and record its beginning. Raises RunError when there is such a run."""
-        local = collect(project, self.target)
-        planned = self.plan(project, run)
+        planned, local = self._planned(project, run)
         journal = Journal(self.fs, planned.home)
         try:
             journal.begin(_header(project, run, self.target, local))
@@ -184,14 +193,14 @@ class Session:
 
     def runs(self) -> list[RunRef]:
         """All runs in the store, the one that began latest first."""
-        root = self.backends.store.url("").rstrip("/")
-        with store_errors(root):
-            firsts = self.fs.glob(f"{root}/*/*/_journal/{1:08d}.json", detail=True)
+        store = self.backends.store
         refs = []
-        for path in sorted(firsts, key=lambda p: (_written(firsts[p]), p), reverse=True):
-            pipeline, run = path.rsplit("/_journal/", 1)[0].rsplit("/", 2)[1:]
-            refs.append(RunRef(pipeline, run, self.backends.store.url(f"{pipeline}/{run}")))
-        return refs
+        for pipeline in _folders(self.fs, store.url("").rstrip("/")):
+            for run in _folders(self.fs, store.url(pipeline)):
+                home = store.url(f"{pipeline}/{run}")
+                if began := _began(self.fs, home):
+                    refs.append((*began, RunRef(pipeline, run, home)))
+        return [ref for *_, ref in sorted(refs, key=lambda r: r[:2], reverse=True)]
 
     def find(self, run: str = "", pipeline: str = "") -> RunRef:
         """The run named `run`, or "pipeline/run"; "" is the latest. Raises NotFoundError."""
@@ -213,13 +222,14 @@ class Session:
     def past(self, ref: RunRef, path: Path | None = None) -> Past:
         """Read a run's journal and plan it again, with the pipeline as it is now."""
         journal = Journal(self.fs, ref.home)
-        events = journal.read()
+        events = _read(journal)
         self._check_target(ref, journal.header)
         file = path or Path(journal.header["path"])
         if path is None and not file.exists():
-            return self._past(journal, events, *_recorded(journal.header))
+            return self._recorded(journal, events)
         project = load(file)
-        return self._past(journal, events, project, collect(project, self.target))
+        planned, local = self._planned(project, _run(journal.header))
+        return Past(journal, planned, events, project, local)
 
     def recorded(self, ref: RunRef) -> Past:
         """As `past`, with the pipeline as its last engine had it: to look, not to go on.
@@ -227,13 +237,37 @@ class Session:
         An edited, broken or moved pipeline does not change what has happened.
         """
         journal = Journal(self.fs, ref.home)
-        events = journal.read()
-        return self._past(journal, events, *_recorded(journal.header))
+        return self._recorded(journal, _read(journal))
 
-    def _past(self, journal: Journal, events: list[Event], project: Project, local: Local) -> Past:
-        run = _run(journal.header)
+    def _recorded(self, journal: Journal, events: list[Event]) -> Past:
+        with _damage(journal):
+            run, (project, local) = _run(journal.header), _recorded(journal.header)
         planned = plan(project.pipeline, self.target, run, self.backends, local)
         return Past(journal, planned, events, project, local)
+
+
+def _folders(fs: Any, parent: str) -> list[str]:
+    """The names below `parent` that may be a pipeline's or a run's.
+
+    Listed, not globbed: a root may hold what a pattern would take for one.
+    """
+    try:
+        with store_errors(parent):
+            found = fs.ls(parent, detail=True)
+    except NotFoundError:
+        return []
+    names = (i["name"].rstrip("/").rpartition("/")[2] for i in found if i["type"] == "directory")
+    return [name for name in names if not name.startswith(("_", "."))]
+
+
+def _began(fs: Any, home: str) -> tuple[float, str] | None:
+    """What sorts a run among others by its beginning; None when there is no run."""
+    path = f"{home}/_journal/{1:08d}.json"
+    try:
+        with store_errors(path):
+            return _written(fs.info(path)), path
+    except NotFoundError:
+        return None
 
 
 def _written(info: Mapping[str, Any]) -> float:
@@ -247,6 +281,34 @@ def _written(info: Mapping[str, Any]) -> float:
             case str() as text:
                 return datetime.fromisoformat(text).timestamp()
     return 0.0
+
+
+_HEADER = {
+    "pipeline": str, "run": str, "target": str, "logical_date": str, "params": dict, "path": str,
+    "definition": dict, "files": dict, "images": dict,
+}  # fmt: skip
+
+
+def _read(journal: Journal) -> list[Event]:
+    """The events of a journal whose header is whole: others may write into a store, too."""
+    events = journal.read()
+    with _damage(journal):
+        for key, kind in _HEADER.items():
+            if not isinstance(journal.header[key], kind):
+                raise TypeError(f"{key} is no {kind.__name__}")
+        _run(journal.header)
+    return events
+
+
+@contextmanager
+def _damage(journal: Journal) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, DefinitionError) as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise RunError(
+            f"the journal at {journal.home} has a damaged header: {cause}; start a new run"
+        ) from error
 
 
 def _recorded(header: Mapping[str, Any]) -> tuple[Project, Local]:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import JsonValue, ValidationError
 
 from .backend import Capability, ClusterSpec, ContainerSpec, JobSpec, ObjectStore, Spec
-from .errors import DefinitionError, TargetError
+from .errors import DefinitionError, Gathered, TargetError
 from .names import key_part, owner_label
 from .pipeline import (
     CallTask,
@@ -50,19 +50,20 @@ class Ask:
 
 def parameters(pipeline: Pipeline, target: Target, run: Run) -> dict[str, JsonValue]:
     """The pipeline's parameters as this run has them. Raises DefinitionError, TargetError."""
-    params = dict(pipeline.params)
-    for name in params.keys() & target.params.keys():
+    params, wrong = dict(pipeline.params), Gathered()
+    for name in sorted(params.keys() & target.params.keys()):
         params[name] = target.params[name]
         if cause := _misfit(pipeline.params[name], params[name]):
-            raise TargetError(f"{target.where}: params.{name}: {cause}")
+            wrong.add(TargetError(f"{target.where}: params.{name}: {cause}"))
     for name, value in run.params.items():
         if name not in params:
-            raise DefinitionError(
-                f"pipeline {pipeline.name!r} has no parameter {name!r}{suggest(name, params)}"
-            )
-        if cause := _misfit(pipeline.params[name], value):
-            raise DefinitionError(f"parameter {name!r} {cause}")
+            hint = suggest(name, params)
+            text = f"pipeline {pipeline.name!r} has no parameter {name!r}{hint}"
+            wrong.add(DefinitionError(text))
+        elif cause := _misfit(pipeline.params[name], value):
+            wrong.add(DefinitionError(f"parameter {name!r} {cause}"))
         params[name] = value
+    wrong.tell()
     return params
 
 
@@ -109,10 +110,14 @@ def overridden(model: ModelT, settings: Mapping[str, JsonValue], where: str) -> 
 
 def tasks_on(pipeline: Pipeline, target: Target) -> list[Task]:
     """The pipeline's tasks as the target wants them, each after those that it waits for."""
-    return [
-        overridden(t, target.tasks.get(t.id, {}), f"{target.where}: tasks.{t.id}")
-        for t in map(pipeline.by_id.__getitem__, pipeline.order())
-    ]
+    tasks: list[Task] = []
+    wrong = Gathered()
+    for task in map(pipeline.by_id.__getitem__, pipeline.order()):
+        with wrong.one():
+            settings = target.tasks.get(task.id, {})
+            tasks.append(overridden(task, settings, f"{target.where}: tasks.{task.id}"))
+    wrong.tell()
+    return tasks
 
 
 class Asks:
@@ -161,7 +166,7 @@ class Asks:
         env |= {f"PORTAFLOW_INPUT_{variable(n)}": uri for n, uri in inputs.items()}
         env |= {f"PORTAFLOW_OUTPUT_{variable(n)}": uri for n, uri in outputs.items()}
         env["PORTAFLOW_RESULT"] = result
-        render = renderer(context, where)
+        render, wrong = _gathering(renderer(context, where))
         common = self._common("tasks", task.id, self._target.tasks, task.timeout + _BACKSTOP)
         match task:
             case SparkTask():
@@ -172,6 +177,7 @@ class Asks:
                 kwargs = {k: render_json(render, f"kwargs.{k}", v) for k, v in task.kwargs.items()}
                 spec = CallSpec(**common, function=task.function, kwargs=kwargs, env=env)
                 wanted = {}
+        wrong.tell()
         return Ask(
             spec=spec, wanted=wanted, inputs=inputs, outputs=outputs, home=self._store.url(home)
         )
@@ -247,6 +253,20 @@ class Asks:
         uri = self._store.url(f"_staged/{file.digest}/{key_part(file.name)}")
         self.staged.setdefault(uri, Staged(uri, file))
         return uri
+
+
+def _gathering(render: Render) -> tuple[Render, Gathered]:
+    """`render`, going on after an error, and the errors."""
+    wrong = Gathered()
+
+    def rendered(field: str, text: str) -> str:
+        try:
+            return render(field, text)
+        except DefinitionError as error:
+            wrong.add(error)
+            return text
+
+    return rendered, wrong
 
 
 def _all(render: Render, field: str, texts: Mapping[str, str]) -> dict[str, str]:

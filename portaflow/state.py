@@ -48,7 +48,7 @@ TRANSITIONS: Mapping[Phase, frozenset[Phase]] = {
     _P.COMMITTING: frozenset({_P.DONE, _P.WAITING, _P.FAILED, _P.STOPPED}),
     # A cluster that was lost, or is needed again; on resume one that is still going down.
     _P.DONE: frozenset({_P.WAITING, _P.STOPPING}),
-    _P.FAILED: frozenset({_P.WAITING, _P.STOPPING}),  # these three: on resume
+    _P.FAILED: frozenset({_P.WAITING, _P.STOPPING, _P.COMMITTING}),  # these three: on resume
     _P.STOPPED: frozenset({_P.WAITING}),
     _P.SKIPPED: frozenset({_P.WAITING}),
 }
@@ -71,6 +71,7 @@ class Event:
     not_before: float = 0.0  # for WAITING: when the next attempt may start
     value: Any = None  # for DONE: what the task returned
     leaked: bool = False  # for FAILED: given up, but the thing may still be there
+    uncommitted: bool = False  # for FAILED: ended well, but the store did not take the commit
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -83,7 +84,7 @@ class Event:
             body["handle"] = self.handle.to_json()
         if self.cause:
             body["cause"] = self.cause.value
-        for key in ("reason", "not_before", "leaked"):
+        for key in ("reason", "not_before", "leaked", "uncommitted"):
             if value := getattr(self, key):
                 body[key] = value
         for key in ("exit_code", "value"):
@@ -116,6 +117,7 @@ class ActionState:
     exit_code: int | None = None
     not_before: float = 0.0
     leaked: bool = False
+    uncommitted: bool = False
     began: float = 0.0  # when this attempt was started
     since: float = 0.0  # when the phase was entered
     first: float = 0.0  # when the first attempt was started
@@ -157,7 +159,8 @@ class RunState:
             raise ValueError(f"{event.action}: {before.value} -> {after.value}")
         mine.phase, mine.attempt, mine.since = after, event.attempt, event.time
         mine.reason, mine.cause, mine.exit_code = event.reason, event.cause, event.exit_code
-        mine.handle, mine.leaked = event.handle or mine.handle, event.leaked
+        mine.handle = event.handle or mine.handle
+        mine.leaked, mine.uncommitted = event.leaked, event.uncommitted
         match after:
             case Phase.STARTING:
                 mine.tried, mine.began = True, event.time
@@ -283,8 +286,9 @@ def after_failure(
 def resumption(plan: Plan, state: RunState, now: float) -> list[Event]:
     """The events with which a resumed run begins: what did not end well waits again.
 
-    A cluster that is down, or about to be, is made anew if a task still needs it. What may
-    still be there is ended first: two attempts are never at work at once.
+    What ended well and could not be committed is committed, not run a second time. A cluster
+    that is down, or about to be, is made anew if a task still needs it. What may still be
+    there is ended first: two attempts are never at work at once.
     """
 
     def again(id: str) -> Event:
@@ -299,7 +303,11 @@ def resumption(plan: Plan, state: RunState, now: float) -> list[Event]:
         )  # fmt: skip
 
     unfinished = {
-        a.id for a in plan.actions if a.kind != "cluster" and state[a.id].phase is not Phase.DONE
+        a.id
+        for a in plan.actions
+        if a.kind != "cluster"
+        and state[a.id].phase is not Phase.DONE
+        and not state[a.id].uncommitted
     }
     events = []
     for action in plan.actions:
@@ -307,6 +315,10 @@ def resumption(plan: Plan, state: RunState, now: float) -> list[Event]:
         if action.verb != "stop":
             if mine.leaked or (mine.phase is Phase.STOPPING and mine.cause is None):
                 events.append(end_first(action.id))
+            elif mine.uncommitted:
+                events.append(
+                    Event(action=action.id, phase=Phase.COMMITTING, time=now, attempt=mine.attempt)
+                )
             elif mine.phase in ENDED - {Phase.DONE}:
                 events.append(again(action.id))
         elif action.needs & unfinished and mine.phase is not Phase.WAITING:

@@ -21,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import JsonValue
 
 from .errors import DefinitionError
+from .pipeline import suggest
 
 Render = Callable[[str, str], str]
 """render(field, text): the text with its templates replaced; an error names the field."""
@@ -40,6 +41,32 @@ _WIDTH = re.compile(r"%\(|%[^a-zA-Z%]*(\d{4}|\*)")  # of a printf format
 _SIZED = {"do_round", "do_tojson"}  # filters whose numbers say how much to make
 
 
+class _Undefined(StrictUndefined):
+    """Strict also inside of a list, which would else show it as "Undefined"."""
+
+    __slots__ = ()
+    __repr__ = StrictUndefined.__str__
+
+
+class _Method(_Undefined):
+    """A method is there to be called. As a value it is undefined, like what is not there."""
+
+    __slots__ = ("method",)
+    method: Callable[..., Any]
+
+
+def _value(found: Any, obj: Any, name: Any) -> Any:
+    """What was found in an object, if it is a value; else what raises when it is used."""
+    hint = suggest(str(name), map(str, obj)) if isinstance(obj, Mapping) else ""
+    if isinstance(found, _Undefined):
+        return _Undefined(f"there is no {name!r} in it{hint}") if hint else found
+    if not callable(found):
+        return found
+    made = _Method(f"there is no {name!r} in it, only the method {name}(){hint}")
+    made.method = found
+    return made
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Also refuses whatever makes much of little, so that each step is small.
 
@@ -50,7 +77,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["*", "**", "%"])
 
     def __init__(self) -> None:
-        super().__init__(undefined=StrictUndefined, keep_trailing_newline=True)
+        super().__init__(undefined=_Undefined, keep_trailing_newline=True)
         self.globals.clear()
         self.filters = {name: _bounded(self.filters[name]) for name in _FILTERS}
 
@@ -58,7 +85,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """What is in a mapping comes before its methods: an output may be called "items"."""
         if isinstance(obj, Mapping) and attribute in obj:
             return obj[attribute]
-        return super().getattr(obj, attribute)
+        return _value(super().getattr(obj, attribute), obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return _value(super().getitem(obj, argument), obj, argument)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "%" and isinstance(left, str):
@@ -78,6 +108,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """Jinja's own safe `format` knows no limit of a width: there is none here."""
 
     def call(self, context: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+        function = function.method if isinstance(function, _Method) else function
         _check(getattr(function, "__self__", None), *args, *kwargs.values())
         result = super().call(context, function, *args, **kwargs)
         _check(result)

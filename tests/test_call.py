@@ -40,6 +40,9 @@ def leaves(code): sys.exit(code)
 def no_json(): return {1, 2}
 def not_a_number(): return float("nan")
 def huge(): return "x" * 300_000
+def tells(before=0):
+    print("x" * before + os.environ["PORTAFLOW_SECRET_TOKEN"])
+    sys.exit("failed for " + os.environ["PORTAFLOW_SECRET_TOKEN"])
 def noisy(): print("x" * 5_000_000)
 def killed(): os.kill(os.getpid(), signal.SIGKILL)
 def reads(): return sys.stdin.read() + subprocess.check_output(["cat"], text=True)
@@ -236,6 +239,16 @@ def test_a_call_that_ignores_a_stop_is_killed_after_its_grace(calls: Calls, tmp_
 def test_what_a_function_leaves_behind_ends_with_it(calls: Calls, tmp_path: Path) -> None:
     calls.run("leaves_a_child", ledger=str(tmp_path / "pid"))
     until(lambda: is_gone(pid_in(tmp_path / "pid")))
+
+
+@pytest.mark.parametrize("before", [0, 2**20 - 4])  # the latter on the border of two pieces
+def test_a_secret_that_a_function_tells_is_in_neither_its_reason_nor_its_log(
+    calls: Calls, project: Path, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    monkeypatch.setenv("PORTAFLOW_SECRET_TOKEN", "hunter2\nhunter3")
+    assert calls.run("tells", before=before).reason.endswith("failed for ***")
+    kept = (project / "store/p/r/_calls/c.log").read_text()
+    assert kept == "x" * before + "***\nfailed for ***\n"
 
 
 def test_a_log_that_cannot_be_kept_fails_no_call(calls: Calls, project: Path) -> None:

@@ -18,6 +18,7 @@ from portaflow.errors import (
     DefinitionError,
     DeniedError,
     NotFoundError,
+    QuotaError,
     RunError,
     UnavailableError,
 )
@@ -159,7 +160,8 @@ def test_what_changed_after_the_commit_is_not_intact(
     ("raised", "told", "text"),
     [
         (PermissionError("no"), DeniedError, "the store refuses"),
-        (OSError(errno.ENOSPC, "No space left"), UnavailableError, "the store is full"),
+        (OSError(errno.ENOSPC, "No space left"), QuotaError, "the store is full"),
+        (OSError(errno.EDQUOT, "Quota exceeded"), QuotaError, "the store is full"),
         (OSError(errno.EIO, "broken"), UnavailableError, "the store fails"),
     ],
 )

@@ -1,22 +1,44 @@
 """The pages keep their word: their files are written, their commands are run, in their order.
 
 A fence with a title is a file. In a `console` fence each line that begins with `$ ` is a command,
-which ends with 0 unless the line says `# exit code N`.
+which ends with 0 unless the line says `# exit code N`. What takes long or needs more than a clean
+machine stands in other fences: of those it is only checked that there are such options.
+
+Tables of names and numbers are held against the code they speak of.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+import yaml
+from _pytest.config.argparsing import Parser
+from portaflow_conformance import pytest_addoption
+from portaflow_conformance.known import read_known
+from portaflow_conformance.report import EXIT
+
+from portaflow import calls, engine, history, state
+from portaflow.backend import ContainerSpec
+from portaflow.cli import COMMANDS, cli
+from portaflow.load import load
+from portaflow.plan import Run
+from portaflow.plugins import installed as installed_backends
+from portaflow.session import Session
+from portaflow.target import load_target
+from tests.benchmarks.__main__ import NAMES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("dags/*/README.md")])
@@ -24,6 +46,7 @@ _FENCE = re.compile(
     r'^(?P<indent> *)```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<body>.*?)^ *```$',
     re.MULTILINE | re.DOTALL,
 )
+_SHOWN = re.compile(r"`(portaflow [^`\n]+)`|^(?:\$ |[ ]{4})?(portaflow .+)$", re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\((?P<to>[^)#]+)[^)]*\)")
 
 
@@ -87,7 +110,161 @@ def test_there_are_commands_to_test() -> None:
 
 
 def test_every_command_is_told_in_the_pages() -> None:
-    from portaflow.cli import COMMANDS
-
     told = "\n".join(page.read_text("utf-8") for page in PAGES)
     assert not [name for name in COMMANDS if f"portaflow {name}" not in told]
+
+
+def options(command: click.Command) -> set[str]:
+    return {text for p in command.params for text in (*p.opts, *p.secondary_opts)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_the_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None:
+    context = click.Context(cli)
+    wrong = []
+    for found in _SHOWN.finditer(page.read_text("utf-8")):
+        shown = found[1] or found[2]
+        words = shlex.split(re.sub(r"[][)(\"]", " ", shown), comments=True)[1:]
+        command = cli.get_command(context, words[0]) if words[0][0] != "-" else cli
+        if command is None:
+            wrong.append(shown)
+            continue
+        if isinstance(command, click.Group) and len(words) > 1:  # `new pipeline`
+            command = command.get_command(context, words[1]) or command
+        known = options(command) | {"-h", "--help"}
+        wrong += [shown for word in words if word[0] == "-" and word not in known]
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_the_data_that_a_page_shows_can_be_read(page: Path) -> None:
+    for fence in _FENCE.finditer(page.read_text("utf-8")):
+        body = textwrap.dedent(fence["body"])
+        if "--8<--" in body:
+            continue
+        match fence["language"]:
+            case "toml":
+                tomllib.loads(body)
+            case "yaml":
+                yaml.safe_load(body)
+            case "python":
+                compile(body, str(page), "exec")
+
+
+# -- tables against code
+
+
+def section(page: str, heading: str = "") -> str:
+    text = (ROOT / page).read_text("utf-8")
+    return text.partition(f"\n{heading}\n")[2].partition("\n## ")[0] if heading else text
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all tables of a text, without headings and rulers."""
+    lines = [line.strip("|").split(" | ") for line in text.splitlines() if line[:1] == "|"]
+    rulers = [n for n, cells in enumerate(lines) if set("".join(cells)) <= set("-|")]
+    out = {m for n in rulers for m in (n - 1, n)}
+    return [[c.strip() for c in cells] for n, cells in enumerate(lines) if n not in out]
+
+
+def codes(text: str) -> list[str]:
+    """What stands between backticks in the first column of the tables of a text."""
+    return [code for cells in rows(text) for code in re.findall(r"`([^`]+)`", cells[0])]
+
+
+def test_architecture_says_what_each_file_of_the_core_is() -> None:
+    core = ROOT / "portaflow"
+    there = {f.name for f in core.glob("[!_]*.py")}
+    there |= {f"{f.name}/" for f in core.iterdir() if f.is_dir() and f.name[0] not in "._"}
+    assert sorted(codes(section("docs/architecture.md", "## The files"))) == sorted(there)
+
+
+def test_performance_has_a_row_for_each_benchmark_and_a_bound() -> None:
+    table = rows(section("docs/performance.md"))
+    assert {cells[0].strip("`") for cells in table} == set(NAMES)
+    assert all(re.match(r"[<>]", cells[3]) for cells in table)
+
+
+def test_conformance_tells_the_options_that_there_are() -> None:
+    parser = Parser(_ispytest=True)
+    pytest_addoption(parser)
+    group = parser.getgroup("portaflow conformance")
+    there = {name for option in group.options for name in option.names()}
+    told = {code.split()[0] for code in codes(section("docs/conformance.md"))}
+    assert told == there
+    shown = re.findall(r"^\$? ?pytest (.+)$", section("docs/conformance.md"), re.MULTILINE)
+    assert {w for line in shown for w in line.split() if w[:2] == "--"} <= there
+
+
+def test_conformance_tells_the_exit_code_of_each_verdict() -> None:
+    table = rows(section("docs/conformance.md", "## What the verdict means"))
+    assert {cells[0]: int(cells[1]) for cells in table if cells[0] != "(none)"} == EXIT
+
+
+def test_the_known_failures_that_conformance_shows_are_read(tmp_path: Path) -> None:
+    fence = next(_FENCE.finditer(section("docs/conformance.md", "## Known failures")))
+    (tmp_path / "known.toml").write_text(fence["body"])
+    assert [str(entry) for entry in read_known(tmp_path / "known.toml")] == [
+        "store.list_2500[my-store]"
+    ]
+
+
+def test_running_tells_the_engines_numbers() -> None:
+    text = " ".join(section("docs/running.md").split())
+    waits = [min(0.2 * 2**n, 30) for n in range(calls.TRIES - 1)]
+    assert f"{calls.TRIES} times, later and later, for about {sum(waits):.0f} s" in text
+    *first, third = (f"{state.LOSS_DELAY * 2**n:g}" for n in range(state.LOSSES))
+    told = f"up to {state.LOSSES} more attempts, after {', '.join(first)} and {third} s"
+    assert told in text
+    *asked, last = (engine.STOP_AGAIN * 2**n for n in range(engine.STOPS))
+    grace = ContainerSpec().grace
+    told = f"{', '.join(f'{s:g}' for s in asked[:-1])} and {asked[-1]:g} s more"
+    assert f"its grace of {grace} s and {told}" in text
+    assert f"{grace + last:g} s after that fourth time" in text
+
+
+def test_running_tells_every_state_of_a_run() -> None:
+    source = inspect.getsource(history.standing)
+    there = set(re.findall(r'"(\w+)"', source.partition('"""')[2].partition('"""')[2]))
+    told = codes(section("docs/running.md", "## The state of a run"))
+    assert sorted(told) == sorted(there | {"unreadable"})
+
+
+def test_targets_tells_every_setting_of_this_machines_backends() -> None:
+    part = section("docs/targets.md", "## The backends of this machine")
+    offers = [o for o in installed_backends() if o.distribution == "portaflow-local"]
+    settings = {
+        f.name
+        for o in offers
+        for f in fields(installed_backends().load(o.spec.kind, o.spec.name).Config)
+    }
+    told = {(cells[0], cells[1]) for cells in rows(part)}
+    assert {name.strip("`") for _, name in told} >= {o.spec.name for o in offers}
+    assert {name.strip("`") for name, _ in told if name[0] == "`"} == settings
+
+
+# -- the README
+
+
+def readme(language: str) -> str:
+    found = [f for f in _FENCE.finditer(section("README.md")) if f["language"] == language]
+    return found[0]["body"]
+
+
+def test_the_pipeline_of_the_readme_is_the_example_and_has_20_lines_at_most() -> None:
+    text = (ROOT / "docs/examples/hybrid/pipeline.yaml").read_text("utf-8")
+    assert readme("yaml") == text
+    assert len(text.splitlines()) <= 20
+
+
+def test_the_targets_of_the_readme_are_this_repositorys_and_both_take_its_pipeline(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "portaflow.toml").write_text(readme("toml"))
+    for name in ("local", "containers"):
+        shown = load_target(name, file=tmp_path / "portaflow.toml", environ={})
+        ours = load_target(name, file=ROOT / "portaflow.toml", environ={})
+        kept = ("store", "compute", "container")
+        assert [getattr(shown, k) for k in kept] == [getattr(ours, k) for k in kept]
+        planned = Session(shown).plan(load(ROOT / "docs/examples/hybrid"), Run(id="r"))
+        assert [a.subject for a in planned.actions if a.kind != "cluster"] == ["count", "top"]

@@ -214,7 +214,7 @@ def test_a_store_that_takes_no_journal_ends_the_run_and_stops_all(
 
 
 @pytest.mark.parametrize(("mood", "said"), [("full", "is full"), ("refuses", "refuses")])
-def test_a_store_that_takes_no_commit_fails_the_task(
+def test_a_store_that_takes_no_commit_fails_the_task_which_runs_once_all_the_same(
     project: Project, mood: str, said: str
 ) -> None:
     mark = Path(f"{project.store}.{mood}")
@@ -222,13 +222,15 @@ def test_a_store_that_takes_no_commit_fails_the_task(
     result = project.run()
     assert result.exit_code == 1
     assert said in result.output
+    assert project.begun() == ["features", "train"]
     assert project.state()["stop/spark"].phase is Phase.DONE
     project.assert_nothing_is_left()
 
+    assert project.resume().exit_code == 1  # not yet
     mark.unlink()
-    project.train(_GOOD)
     result = project.resume()
     assert result.exit_code == 0, result.output
+    assert project.begun() == ["features", "train", "recommend"]
     project.assert_nothing_is_left()
 
 

@@ -325,6 +325,29 @@ def test_a_cluster_that_is_down_is_made_anew_for_a_resumed_run() -> None:
     assert state["cluster/c"].attempt == 2
 
 
+def test_what_ended_well_and_could_not_be_committed_is_only_committed() -> None:
+    start, stop = cluster("a")
+    given_plan = plan(start, task("a", "cluster/c"), stop, task("b", "a"))
+    state = folded(
+        given_plan,
+        ("cluster/c", P.STARTING), ("cluster/c", P.DONE),
+        ("a", P.STARTING), ("a", P.RUNNING), ("a", P.COMMITTING),
+    )  # fmt: skip
+    state.apply(event("a", P.FAILED, uncommitted=True))
+    for id, phase in (("b", P.SKIPPED), ("stop/c", P.STARTING), ("stop/c", P.DONE)):
+        state.apply(event(id, phase))
+    events = resumption(given_plan, state, 9.0)
+    assert [(e.action, e.phase, e.attempt) for e in events] == [
+        ("a", P.COMMITTING, 1), ("b", P.WAITING, 1),
+    ]  # fmt: skip
+    for one in events:
+        state.apply(one)
+    assert following(state) == []
+    assert state.busy == 1
+    state.apply(event("a", P.DONE))
+    assert following(state) == [("b", P.STARTING)]
+
+
 def test_a_run_that_succeeded_has_nothing_to_resume() -> None:
     given_plan = plan(task("a"))
     state = folded(
@@ -346,7 +369,7 @@ def test_a_run_that_succeeded_has_nothing_to_resume() -> None:
         exit_code=st.none() | st.integers(0, 255),
         not_before=st.integers(0, 10).map(float),
         value=st.none() | st.dictionaries(st.text(), st.integers()),
-        leaked=st.booleans(),
+        leaked=st.booleans(), uncommitted=st.booleans(),
     )
 )  # fmt: skip
 def test_an_event_survives_json(one: Event) -> None:

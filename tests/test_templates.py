@@ -65,13 +65,26 @@ def test_a_template_renders(text: str, result: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{{ nothing }}", "{{ params.nothing }}", "{{ inputs.nothing }}", "{{ ds.nothing }}"]
-)
+    "text",
+    ["{{ nothing }}", "{{ params.nothing }}", "{{ inputs.nothing }}", "{{ ds.nothing }}",
+     "{{ [nothing] }}"],
+)  # fmt: skip
 def test_what_is_undefined_is_an_error_that_says_what_is_known(text: str) -> None:
     told = refusal(f"see {text}")
     assert told.startswith(f"task 't': args[0]: template 'see {text}': ")
     assert "nothing" in told.split("'nothing'", 1)[0] + told
     assert "names known here: data_interval_end, " in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{{ inputs.items }}", "{{ inputs['items'] }}", "{% if inputs.items %}{% endif %}",
+     "{{ [inputs.items] }}", "{{ inputs.items | string }}", "{{ inputs.items.x }}",
+     "{{ [inputs] | map(attribute='items') | join }}"],
+)  # fmt: skip
+def test_a_method_is_no_value_though_it_is_called_like_an_input(text: str) -> None:
+    assert "there is no 'items' in it, only the method items(); known: i;" in refusal(text)
+    assert rendered("{{ inputs.items | default('x') }}{{ ds.upper is defined }}") == "xFalse"
 
 
 @pytest.mark.parametrize(

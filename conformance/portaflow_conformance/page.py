@@ -45,15 +45,21 @@ def page(reports: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def badge(verdict: str, contract: str) -> str:
+def standing(report: Mapping[str, Any]) -> str:
+    """The verdict with what it is worth: a level, and on what kind of target."""
+    return f"{report['verdict']} {report['level']}, {report['target_kind']}"
+
+
+def badge(report: Mapping[str, Any]) -> str:
     """An SVG that says the verdict; it needs no other file."""
-    left, right = f"portaflow {contract}", verdict
+    left, right = f"portaflow {report['contract']}", standing(report)
+    colour = _COLOURS[report["verdict"]]
     a, b = 7 * len(left) + 14, 7 * len(right) + 14
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{a + b}" height="20" role="img"'
         f' aria-label="{left}: {right}"><clipPath id="r"><rect width="{a + b}" height="20" rx="3"/>'
         f'</clipPath><g clip-path="url(#r)"><rect width="{a}" height="20" fill="#444"/>'
-        f'<rect x="{a}" width="{b}" height="20" fill="{_COLOURS[verdict]}"/></g>'
+        f'<rect x="{a}" width="{b}" height="20" fill="{colour}"/></g>'
         '<g fill="#fff" text-anchor="middle" font-family="Verdana,sans-serif" font-size="11">'
         f'<text x="{a / 2}" y="14">{left}</text>'
         f'<text x="{a + b / 2}" y="14">{right}</text></g></svg>\n'
@@ -73,7 +79,7 @@ def _summary(report: Mapping[str, Any]) -> str:
     problems = "".join(f"<p class=failed>{escape(p)}</p>" for p in report["problems"])
     return (
         f"<h1>{escape(report['target'])} "
-        f"<span class=verdict style='background:{_COLOURS[verdict]}'>{verdict}</span></h1>"
+        f"<span class=verdict style='background:{_COLOURS[verdict]}'>{standing(report)}</span></h1>"
         f"<p>{escape(used)}</p><p>{escape(counts)}</p>{problems}"
         f"<p class=dim>contract {report['contract']}, level {report['level']}, "
         f"{report['target_kind']} target, portaflow {report['portaflow']} with interface "

@@ -21,6 +21,7 @@ from .checks import Function, implemented
 from .elsewhere import OtherProcess
 from .known import Known, read_known, wrong
 from .manifest import CONTRACT, LEVELS, MANIFEST, Check
+from .page import standing
 from .report import EXIT, Outcome, Report, Result, capability_table, write
 from .subject import NotRun, Options, Role, Subject
 
@@ -336,7 +337,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         say(f"reports in {suite.folder}")
     say("")
     good = report.verdict == "conformant"
-    say(f"{report.target}: {report.verdict}", bold=True, green=good, red=not good)
+    say(f"{report.target}: {standing(report.to_json())}", bold=True, green=good, red=not good)
 
 
 def _unclear(results: Iterable[Result]) -> dict[tuple[str, str], list[str]]:

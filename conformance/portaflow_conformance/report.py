@@ -107,4 +107,4 @@ def write(report: Report, folder: Path) -> None:
     body = report.to_json()
     (folder / "report.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
     (folder / "index.html").write_text(page([body]), "utf-8")
-    (folder / "badge.svg").write_text(badge(report.verdict, report.contract), "utf-8")
+    (folder / "badge.svg").write_text(badge(body), "utf-8")

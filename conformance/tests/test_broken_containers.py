@@ -104,7 +104,7 @@ class KillsAtOnce(ContainerDriver):
     def stop(self, handle: Handle) -> None:
         home = self.folder / handle.name
         (home / "stopping").touch()
-        os.killpg(int((home / "pid").read_bytes()), signal.SIGKILL)
+        os.killpg(int((home / "lock").read_bytes()), signal.SIGKILL)
 
 
 class StopsOnlyWhatIs(ContainerDriver):

@@ -113,7 +113,7 @@ def outcomes(folder: Path) -> dict[str, str]:
 def test_the_backends_of_this_machine_conform(tmp_path: Path) -> None:
     done = run(tmp_path, "--target", "local", "--report", "reports")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "local: conformant" in done.stdout
+    assert "local: conformant L1, local" in done.stdout
     found = report(tmp_path)
     assert (found["version"], found["contract"], found["verdict"]) == (1, CONTRACT, "conformant")
     assert (found["target"], found["target_kind"], found["level"]) == ("local", "local", "L1")
@@ -129,7 +129,7 @@ def test_the_backends_of_this_machine_conform(tmp_path: Path) -> None:
 def test_the_static_level_asks_nobody_and_writes_nothing_but_its_report(tmp_path: Path) -> None:
     done = run(tmp_path, "--target", "local", "--level", "L0", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout
-    assert "local: conformant" in done.stdout
+    assert "local: conformant L0, local" in done.stdout
     assert "level L0" in done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -122,5 +122,8 @@ def test_the_page_shows_several_backends_side_by_side() -> None:
 
 
 def test_the_badge_is_a_picture_of_the_verdict() -> None:
-    picture = ElementTree.fromstring(badge("not conformant", "1.0"))
-    assert picture.attrib["aria-label"] == "portaflow 1.0: not conformant"
+    body = report(PASSED, problems=("expired",)).to_json()
+    picture = ElementTree.fromstring(badge(body))
+    said = f"not conformant {body['level']}, {body['target_kind']}"
+    assert picture.attrib["aria-label"] == f"portaflow {body['contract']}: {said}"
+    assert said in page([body])

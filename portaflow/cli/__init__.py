@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from portaflow import __version__
-from portaflow.errors import PortaflowError
+from portaflow.errors import PortaflowError, each
 
 from .plugged import command, plugged
 from .text import colours, printable
@@ -38,17 +38,23 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 """Command -> where it is, and its line of help: `--help` imports none of them."""
 
+_SHOWN = 20  # errors of one command
+
 
 class Failure(click.ClickException):
     """An error of ours on its way to standard error, with its exit code."""
 
     def __init__(self, error: PortaflowError) -> None:
         super().__init__(str(error))
+        self._errors = each(error)
         self.exit_code = error.exit_code  # type: ignore[misc]  # click's own, for all instances
 
     def show(self, file: Any = None) -> None:
         label = click.style("error:", fg="red")
-        click.echo(f"{label} {printable(self.message)}", err=True, color=colours())
+        for error in self._errors[:_SHOWN]:
+            click.echo(f"{label} {printable(str(error))}", err=True, color=colours())
+        if (more := len(self._errors) - _SHOWN) > 0:
+            click.echo(f"{label} and {more} more", err=True, color=colours())
 
 
 class _Commands(click.Group):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from portaflow.errors import PortaflowError, RejectedError
+from portaflow.errors import Gathered, RejectedError, each
 from portaflow.load import Project, load
 from portaflow.pipeline import Pipeline
 from portaflow.plan import Plan, Run
@@ -53,27 +53,23 @@ def validate(
     as_json: bool,
 ) -> None:
     """Check the pipeline at PATH, the target, and that the one can run on the other."""
-    errors: list[PortaflowError] = []
-
-    def tried(call: Callable[[], object]) -> object:
-        try:
-            return call()
-        except PortaflowError as error:
-            errors.append(error)
-            return None
-
-    project = tried(lambda: load(path))
-    target = tried(opened)
-    if isinstance(project, Project) and isinstance(target, Target):
-        tried(lambda: _plan(project, Session(target), run_id, params, date))
+    wrong = Gathered()
+    project = target = None
+    with wrong.one():
+        project = load(path)
+    with wrong.one():
+        target = opened()
+    if project and target:
+        with wrong.one():
+            _plan(project, Session(target), run_id, params, date)
+    error = wrong.all()
     if as_json:
-        print_json({"ok": not errors, "errors": [str(e) for e in errors]})
-    else:
-        for error in errors:
+        print_json({"ok": error is None, "errors": [str(e) for e in each(error)] if error else []})
+    if error:
+        if not as_json:
             Failure(error).show()
-    if errors:
         sys.exit(2)
-    if not as_json and isinstance(project, Project) and isinstance(target, Target):
+    if project and target and not as_json:
         count = len(project.pipeline.tasks)
         tasks = f"{count} task{'' if count == 1 else 's'}"
         click.echo(f"OK: {project.pipeline.name} ({tasks}) can run on target {target.name}")
@@ -105,7 +101,10 @@ def plan(
     if not run_id:
         click.echo()
         click.echo("Names and URIs follow from the run's id; --run-id shows those of that run.")
-    click.echo(f"The exact requests: {again('plan', str(path), '--json')}")
+    given = [*(["--run-id", run_id] if run_id else []), *(["--date", date] if date else [])]
+    for param in params:
+        given += ["-p", param]
+    click.echo(f"The exact requests: {again('plan', str(path), '--json', *given)}")
 
 
 def _plan(

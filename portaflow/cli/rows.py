@@ -40,24 +40,28 @@ def label(action: Action) -> str:
     return f"cluster {action.subject}" if action.kind == "cluster" else action.subject
 
 
-def rows(plan: Plan, state: RunState) -> Iterator[Row]:
-    """Yield a row for each action but stops, which are part of their cluster's row."""
+def rows(plan: Plan, state: RunState, now: float | None = None) -> Iterator[Row]:
+    """Yield a row for each action but stops, which are part of their cluster's row.
+
+    `now`: until when what has not ended has lasted; of a dead engine no more is known.
+    """
+    now = time.time() if now is None else now
     stops = {a.undoes: a for a in plan.actions if a.verb == "stop"}
     for action in plan.actions:
         if action.verb != "stop":
             stop = stops.get(action.id)
             said = word(state, action)
-            yield _row(action, state[action.id], state[stop.id] if stop else None, said)
+            yield _row(action, state[action.id], state[stop.id] if stop else None, said, now)
 
 
-def _row(action: Action, mine: ActionState, stop: ActionState | None, said: str) -> Row:
+def _row(action: Action, mine: ActionState, stop: ActionState | None, said: str, now: float) -> Row:
     look = LOOKS.get(said, "calm")
     ended = mine.since
     if action.kind == "cluster" and mine.phase is Phase.DONE:  # it costs until it is gone
-        ended = stop.since if stop and stop.phase in ENDED else time.time()
+        ended = stop.since if stop and stop.phase in ENDED else now
     seconds = None
     if mine.first and mine.phase not in (Phase.WAITING, Phase.SKIPPED):
-        seconds = (time.time() if look == "busy" else ended) - mine.began
+        seconds = (now if look == "busy" else ended) - mine.began
     return Row(action, mine, said, look, seconds)
 
 

@@ -67,11 +67,7 @@ def _head(past: Past) -> dict[str, Any]:
     alive, closed = past.journal.alive(), bool(lease.get("closed"))
     began = past.events[0].time if past.events else lease.get("time")
     state = standing(past.state, alive, closed)
-    last = past.events[-1].time if past.events else began
-    if state == "running":
-        last = time.time()
-    elif state == "died":  # its last sign of life
-        last = max(last or 0.0, lease.get("time", 0.0))
+    last = _known_until(past, state)
     return {
         "run": past.plan.run,
         "pipeline": past.plan.pipeline,
@@ -83,6 +79,16 @@ def _head(past: Past) -> dict[str, Any]:
         "engine": "alive" if alive else "ended" if closed else "dead",
         "process": lease.get("pid") if alive else None,
     }
+
+
+def _known_until(past: Past, state: str) -> float | None:
+    """When a run ended, or the last that is known of it."""
+    if state == "running":
+        return time.time()
+    known = [past.events[-1].time] if past.events else []
+    if state in ("died", "interrupted"):  # its engine's last sign of life
+        known += [lease["time"]] if (lease := past.journal.lease()) else []
+    return max(known, default=None)
 
 
 def _iso(time: float | None) -> str | None:
@@ -120,10 +126,12 @@ def _coloured(word: str) -> tuple[str, str]:
 
 
 def _run_json(past: Past) -> dict[str, Any]:
-    tried = attempts(past.plan, past.events)
-    every = [row_json(row) | _times(tried[row.action.id]) for row in rows(past.plan, past.state)]
+    head, tried = _head(past), attempts(past.plan, past.events)
+    now = _known_until(past, head["state"])
+    shown = rows(past.plan, past.state, now)
+    every = [row_json(row) | _times(tried[row.action.id]) for row in shown]
     return {
-        **_head(past),
+        **head,
         "home": past.plan.home,
         "tasks": [row for row in every if "task" in row],
         "clusters": [row for row in every if "cluster" in row],
@@ -148,7 +156,8 @@ def _show_run(past: Past, shown: dict[str, Any]) -> None:
     )
     click.echo()
     tried = attempts(past.plan, past.events)
-    lines = [_line(row, tried[row.action.id]) for row in rows(past.plan, past.state)]
+    now = _known_until(past, shown["state"])
+    lines = [_line(row, tried[row.action.id]) for row in rows(past.plan, past.state, now)]
     headings = ("", "state", "attempt", "started", "took", "exit", "where")
     show_table(headings, lines, "attempt took exit")
     for row in rows(past.plan, past.state):
@@ -187,7 +196,8 @@ def logs(
 ) -> None:
     """Write the log of a TASK, or of a cluster, to standard output, as it was written.
 
-    Without RUN it is a task of the latest run.
+    Only the values of its secrets are shown as ***, where they are known. Without RUN it is a
+    task of the latest run.
     """
     from . import tail
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,9 @@ def start(place: Path) -> Iterator[Callable[..., Started]]:
         if one.child.poll() is None:
             one.child.kill()
         one.child.communicate()
+    for pid in processes_below(place):  # of a test that failed
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def until(found: Callable[[], Any], what: str, seconds: float = 30) -> Any:

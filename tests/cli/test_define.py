@@ -114,6 +114,43 @@ def test_validate_finds_what_only_the_target_can_refuse(invoke: Invoke, write: W
     assert "size.gpu" in invoke("validate", "gpu", code=2).stderr
 
 
+def test_validate_shows_at_once_all_that_it_finds(
+    place: Path, invoke: Invoke, write: Write
+) -> None:
+    write(
+        "bad",
+        "params={'n': 1}, sources={'s': 'missing.csv'}, tasks=["
+        "sh('a', '{{ one }}{{ params.n }}', env={'X': '{{ two }}'}),"
+        "SparkTask(id='b', main='missing.py'),"
+        "sh('c', '{{ inputs.s }}', inputs={'s': 's'}, size={'gpu': 1}),"
+        "sh('d', 'true')]",
+    )
+    (place / "portaflow.toml").write_text("[targets.local]\ntasks.d.retrys = 3\n")
+    assert "did you mean 'retries'" in invoke("validate", "bad", code=2).stderr
+    (place / "portaflow.toml").unlink()
+    errors = json.loads(invoke("validate", "bad", "--json", code=2).stdout)["errors"]
+    for told in ("'missing.csv'", "'missing.py'", "'one' is undef", "'two' is undef", "size.gpu"):
+        assert sum(told in error for error in errors) == 1, errors
+    assert len(errors) == 5
+    shown = invoke("validate", "bad", code=2).stderr
+    assert [line.partition(" ")[0] for line in shown.splitlines() if "bad/" in line] == [
+        "error:"
+    ] * 4
+    both = invoke("validate", "bad", "-p", "n=x", "-p", "m=1", "--json", code=2)
+    assert len(json.loads(both.stdout)["errors"]) == 4  # the files, and the parameters
+
+
+def test_validate_finds_every_mistake_of_a_graph_and_says_twenty(
+    invoke: Invoke, write: Write
+) -> None:
+    tasks = ", ".join(f"sh('t{n}', 'true', after=['no{n}'])" for n in range(30))
+    write("bad", f"tasks=[{tasks}]")
+    assert len(json.loads(invoke("validate", "bad", "--json", code=2).stdout)["errors"]) == 30
+    shown = invoke("validate", "bad", code=2).stderr
+    assert shown.count("pipeline.py:") == 20
+    assert shown.endswith("error: and 10 more\n")
+
+
 def test_plan_shows_the_order_and_writes_nothing(place: Path, invoke: Invoke, write: Write) -> None:
     folder = write(
         "shop",
@@ -195,6 +232,9 @@ def test_the_next_command_has_the_options_of_this_one(invoke: Invoke, write: Wri
     write("p", "tasks=[sh('a', 'true')]")
     shown = invoke("plan", "p", "-t", "local", "--set", "max_parallel=3").stdout
     assert "portaflow plan p --json -t local --set max_parallel=3" in shown
+    write("q", "params={'k': 1}, tasks=[sh('a', 'true')]")
+    run = ("--run-id", "x", "--date", "2026-02-03", "-p", "k=2")
+    assert f"portaflow plan q --json {' '.join(run)}" in invoke("plan", "q", *run).stdout
 
 
 def test_the_schema_knows_the_keys_of_a_pipeline_in_yaml(invoke: Invoke, place: Path) -> None:

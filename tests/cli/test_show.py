@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,26 @@ def test_status_while_a_run_goes_on_and_after_its_engine_was_killed(
     assert shown(invoke, "status", "g")["state"] == "succeeded"
 
 
+def test_what_is_known_of_a_dead_engines_run_ends_with_its_last_sign_of_life(
+    invoke: Invoke, start: Start, gated: Path, place: Path
+) -> None:
+    engine = start("run", "gated", "--run-id", "g")
+    until(lambda: shown(invoke, "status")["runs"], "the run is there")
+    until(lambda: shown(invoke, "status", "g")["tasks"][0]["state"] == "running", "it runs")
+    engine.child.kill()
+    engine.child.wait(10)
+    lease = place / ".portaflow" / "store" / "gated" / "g" / "_lease.json"
+    began = datetime.fromisoformat(shown(invoke, "status", "g")["started"]).timestamp()
+    for closed, state in ((False, "died"), (True, "interrupted")):
+        sign = json.loads(lease.read_text()) | {"time": began + 7.0, "closed": closed}
+        lease.write_text(json.dumps(sign))
+        body = shown(invoke, "status", "g")
+        assert (body["state"], round(body["seconds"])) == (state, 7)
+        assert round(body["tasks"][0]["seconds"]) == 7
+    gated.touch()
+    invoke("resume", "g")
+
+
 def test_a_run_that_cannot_be_read_hides_no_other(
     invoke: Invoke, write: Write, place: Path
 ) -> None:
@@ -141,6 +162,29 @@ def test_a_run_that_cannot_be_read_hides_no_other(
     runs = {r["run"]: r["state"] for r in shown(invoke, "status")["runs"]}
     assert runs == {"good": "failed", "bad": "unreadable"}
     assert "unreadable" in invoke("status").stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("definition", None), ("definition", {}), ("target", 3), ("logical_date", "x"),
+     ("files", {"a": {"b": 1}}), ("images", {"any": 5}), ("params", {"nope": 1})],
+)  # fmt: skip
+def test_a_run_with_a_damaged_header_hides_no_other_and_says_so(
+    invoke: Invoke, write: Write, place: Path, key: str, value: Any
+) -> None:
+    write("p", ABC)
+    for run in ("broken", "whole"):
+        invoke("run", "p", "--run-id", run, code=1)
+    record = place / ".portaflow/store/p/broken/_journal/00000001.json"
+    document = json.loads(record.read_text())
+    document["header"][key] = value
+    record.write_text(json.dumps(document))
+    states = {r["run"]: r["state"] for r in shown(invoke, "status")["runs"]}
+    assert states == {"broken": "unreadable", "whole": "failed"}
+    invoke("reap")
+    for words in (("status",), ("stop",), ("report",)):
+        told = invoke(*words, "broken", code=None).stderr
+        assert "has a damaged header" in told or "no parameter 'nope'" in told
 
 
 def test_an_unknown_run_is_named(invoke: Invoke) -> None:

@@ -7,12 +7,13 @@ daemon can find it, hold it to its time-to-live and clear it away; nothing else 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 import socket
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -108,6 +109,7 @@ def told(what: str) -> Iterator[None]:
     except Exception as error:
         from docker.errors import APIError, DockerException
         from requests.exceptions import RequestException
+        from urllib3.exceptions import HTTPError  # of an answer that is cut off
 
         if isinstance(error, APIError):
             raise _refused(what, error) from error
@@ -116,7 +118,7 @@ def told(what: str) -> Iterator[None]:
                 f"{what}: no right to use the daemon's socket; join the group that owns it, "
                 "or use a rootless daemon"
             ) from error
-        if isinstance(error, DockerException | RequestException | OSError):
+        if isinstance(error, DockerException | RequestException | HTTPError | OSError):
             cause = "it does not answer in time" if "timed out" in str(error) else str(error)
             text = f"{what}: the daemon is out of reach: {cause}; {START_ONE}"
             raise UnavailableError(text) from error
@@ -133,6 +135,13 @@ def _has(error: BaseException | None, kind: type[BaseException]) -> bool:
     return False
 
 
+_CODES: dict[int, type[BackendError]] = {
+    400: RejectedError,
+    401: DeniedError,
+    403: DeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+}
 _WORDS: tuple[tuple[str, type[BackendError]], ...] = (
     ("already in use", ConflictError),
     ("attempted to invoke a command that was not found", RejectedError),
@@ -147,6 +156,7 @@ _WORDS: tuple[tuple[str, type[BackendError]], ...] = (
     ("manifest unknown", NotFoundError),
     ("name unknown", NotFoundError),
     ("not found: ", NotFoundError),
+    ("no such container", NotFoundError),  # of Podman's 500, when one is just removed
     ("invalid reference", RejectedError),
     ("no such file or directory", RejectedError),
 )
@@ -161,9 +171,8 @@ def meaning(text: str) -> type[BackendError] | None:
 
 def _refused(what: str, error: Any) -> BackendError:
     text = str(error.explanation or error).strip()
-    codes = {400: RejectedError, 401: DeniedError, 403: DeniedError, 404: NotFoundError}
-    kind = codes.get(error.status_code) or {409: ConflictError}.get(error.status_code)
-    return (kind or meaning(text) or UnavailableError)(f"{what}: {text}")
+    kind = _CODES.get(error.status_code) or meaning(text) or UnavailableError
+    return kind(f"{what}: {text}")
 
 
 # -- things and marks
@@ -183,11 +192,17 @@ def state(found: Mapping[str, Any]) -> str:
     return str(found["State"]["Status"]).lower()
 
 
-def listed(api: Any, owner: str = "", everything: bool = True) -> dict[str, dict[str, Any]]:
-    """All containers of portaflow by name: one call."""
-    label = f"{OWNER}={owner}" if owner else OWNER
+def listed(
+    api: Any, owner: str = "", *, names: Sequence[str] = (), alive: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Containers of portaflow by name: one call. Podman takes its time for each that it tells."""
+    filters: dict[str, list[str]] = {"label": [f"{OWNER}={owner}" if owner else OWNER]}
+    if names:
+        filters["name"] = [f"^{re.escape(name)}$" for name in names]
+    if alive:
+        filters["status"] = ["running", "paused"]
     with told("the list of containers"):
-        rows = api.containers(all=everything, filters={"label": [label]})
+        rows = api.containers(all=True, filters=filters)
     return {name.lstrip("/"): row for row in rows for name in row["Names"]}
 
 
@@ -234,6 +249,14 @@ def _mark(name: str) -> str:
     return name + _SUFFIX
 
 
+def ended_before(api: Any, name: str, moment: float) -> bool:
+    """Whether a container had ended by itself before it was asked to."""
+    found = inspect(api, name)
+    if found is None or state(found) not in ENDED:
+        return False
+    return datetime.fromisoformat(found["State"]["FinishedAt"]).timestamp() < moment
+
+
 def kill(api: Any, name: str, signal: str) -> bool:
     """Send a signal; whether there was something alive to receive it."""
     try:
@@ -256,74 +279,6 @@ def remove(api: Any, name: str) -> None:
             api.remove_container(name, force=True, v=True)
     except (NotFoundError, ConflictError):  # gone, or somebody else removes it
         return
-
-
-# -- start
-
-
-def digest(request: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-
-
-def adopted(api: Any, request: Mapping[str, Any]) -> bool:
-    """Whether a container made from this request runs or has run.
-
-    One that was made and not started, because its maker died in between, is started.
-    Raises ConflictError when the name belongs to another request or to a stranger.
-    """
-    name = request["name"]
-    found = inspect(api, name)
-    if found is None:
-        return False
-    if (found["Config"]["Labels"] or {}).get(REQUEST) != digest(request):
-        raise ConflictError(
-            f"container {name!r} exists with another request; remove it with: docker rm {name}"
-        )
-    if state(found) not in ALIVE | ENDED:
-        _start(api, name)
-    return True
-
-
-def launch(api: Any, request: Mapping[str, Any], secrets: Mapping[str, str]) -> None:
-    """Make and start a container, whose image is there; or adopt it (law 6)."""
-    name, body = request["name"], request["create"]
-    labels = {REQUEST: digest(request), SECRETS: json.dumps(sorted(secrets))}
-    env = [*body.get("Env", ()), *(f"{key}={value}" for key, value in secrets.items())]
-    try:
-        with told(f"container {name!r}"):
-            _check_devices(api, body)
-            config = {**body, "Labels": {**body["Labels"], **labels}, "Env": env}
-            api.create_container_from_config(config, name)
-    except BackendError:
-        if adopted(api, request):
-            return
-        raise
-    _start(api, name)
-
-
-def _start(api: Any, name: str) -> None:
-    try:
-        with told(f"container {name!r}"):
-            api.start(name)
-    except BackendError as error:
-        found = inspect(api, name)
-        if found and state(found) in ALIVE | ENDED:
-            return  # somebody else started it
-        if not error.retryable:
-            remove(api, name)
-        if isinstance(error, NotFoundError) and found:  # Docker's answer to a missing program
-            raise RejectedError(str(error)) from error
-        raise
-
-
-def _check_devices(api: Any, body: Mapping[str, Any]) -> None:
-    """Refuse GPUs that would be dropped: Podman ignores them when asked in Docker's words."""
-    if body["HostConfig"].get("DeviceRequests") and is_podman(api):
-        raise RejectedError("a gpu: Podman ignores it when asked through Docker's API; use Docker")
-
-
-def is_podman(api: Any) -> bool:
-    return any("podman" in c["Name"].lower() for c in api.version().get("Components") or ())
 
 
 def frames(api: Any, name: str) -> Generator[bytes, None, None]:

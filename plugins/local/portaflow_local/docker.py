@@ -18,10 +18,12 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,8 @@ from portaflow.backend import (
 )
 from portaflow.errors import BackendError, NotFoundError, RejectedError
 
-from . import daemon, environment, images, secret, sentinel
+from . import daemon, environment, images, launch, machine, secret, sentinel
+from .machine import Machine
 from .process import ContainerDriver, _Launch, exit_reason, writable
 
 _CHUNK = 2**20  # bytes of log returned at once
@@ -74,8 +77,8 @@ class Preparation(ContainerDriver):
 class DockerDriver(Driver[ContainerSpec]):
     """Starts, watches and stops containers of one daemon."""
 
-    def __init__(self, url: str, root: Path, cache: Path) -> None:
-        self._url, self._cache = url, cache
+    def __init__(self, url: str, root: Path, cache: Path, user: str) -> None:
+        self._url, self._cache, self._user = url, cache, user
         self._preparation = Preparation(root, cache)
         self._lock = threading.Lock()
         self._client: Any = None
@@ -94,6 +97,10 @@ class DockerDriver(Driver[ContainerSpec]):
                 self._client = daemon.connect(self._at)
                 weakref.finalize(self, self._client.close)
             return self._client
+
+    @cached_property
+    def _machine(self) -> Machine:
+        return Machine.of(self._api)
 
     @property
     def _watch(self) -> Path:
@@ -118,10 +125,13 @@ class DockerDriver(Driver[ContainerSpec]):
                 "Memory": round(spec.size.memory * 2**30),
                 "MemorySwap": round(spec.size.memory * 2**30),
                 "Mounts": [{"Type": "bind", "Source": m, "Target": m} for m in spec.mounts],
-                "LogConfig": {"Type": "json-file", "Config": {}},
+                # Whole, though the daemon cuts logs by default: cursors count from the start.
+                "LogConfig": {"Type": "json-file", "Config": {"max-size": "1000g"}},
                 "RestartPolicy": {"Name": "no"},
             },
         }
+        if self._user:
+            create["User"] = self._user
         if spec.command:
             create["Entrypoint"] = list(spec.command)
         if spec.args or spec.command:
@@ -158,14 +168,14 @@ class DockerDriver(Driver[ContainerSpec]):
         request = json.loads(json.dumps(request))
         name, secrets = request["name"], secret.resolve(request["secrets"])
         self._wake()  # first, so that there is no moment without one
-        if daemon.adopted(self._api, request):
+        if launch.adopted(self._api, request):
             return _handle(name)
-        if self._preparation.find(name) or not daemon.has_image(
-            self._api, request["create"]["Image"]
-        ):
+        self._machine.check(request["create"]["HostConfig"])
+        image = request["create"]["Image"]
+        if self._preparation.find(name) or not daemon.has_image(self._api, image):
             self._preparation.start(self._prepared(request))
             return _handle(name)
-        daemon.launch(self._api, request, secrets)
+        launch.launch(self._api, self._machine, request, secrets)
         self._wake()
         return _handle(name)
 
@@ -191,20 +201,25 @@ class DockerDriver(Driver[ContainerSpec]):
             daemon.remove(self._api, name)
             return
         owner = (found["Config"]["Labels"] or {}).get(daemon.OWNER, "")
+        asked = time.time()
         first = daemon.mark(self._api, name, "stop", owner)
         self._wake()  # for the hard end
-        if not daemon.kill(self._api, name, _signal(found)) and first:
-            daemon.unmark(self._api, name)  # it ended by itself just before
+        if daemon.kill(self._api, name, _signal(found)) or not first:
+            return
+        if daemon.ended_before(self._api, name, asked):
+            daemon.unmark(self._api, name)
 
     def owned(self, owner: str = "") -> Iterable[Handle]:
-        names = set(daemon.listed(self._api, owner, everything=False))
+        names = set(daemon.listed(self._api, owner, alive=True))
         names.update(h.name for h in self._preparation.owned(owner))
         return [_handle(name) for name in sorted(names)]
 
     # -- status
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
-        rows = daemon.listed(self._api)
+        if not handles:
+            return {}
+        rows = daemon.listed(self._api, names=[h.name for h in handles])
         return {h.name: self._status(h, rows.get(h.name)) for h in handles}
 
     def _status(self, handle: Handle, row: Mapping[str, Any] | None) -> Status | NotFoundError:
@@ -242,8 +257,9 @@ class DockerDriver(Driver[ContainerSpec]):
         tail = self._tail(name, found)
         if why:
             ttl = (found["Config"]["Labels"] or {}).get(daemon.TTL)
-            reason = f"its time-to-live of {ttl} s was over\n{tail}" if why == "ttl" else tail
-            return Status(state=State.STOPPED, reason=reason.strip(), exit_code=code)
+            over = f"its time-to-live of {ttl} s was over"
+            reason = f"{over if why == 'ttl' else 'it was asked to stop'}\n{tail}".strip()
+            return Status(state=State.STOPPED, reason=reason, exit_code=code)
         memory = found["HostConfig"]["Memory"] / 2**30
         reason = exit_reason(code)
         if found["State"]["OOMKilled"]:
@@ -327,12 +343,15 @@ def _hidden(found: Mapping[str, Any]) -> list[bytes]:
 class Config:
     """`url`: of the daemon ("" looks for one). `root`: where builds and pulls are recorded.
 
-    `cache`: for the lock of the sentinel; "" is the user's cache.
+    `cache`: for the lock of the sentinel; "" is the user's cache. `user`: who containers run
+    as, UID[:GID] or a name that the images know; "" is the image's own user, else who
+    machine.py says.
     """
 
     url: str = ""
     root: Path = Path(".portaflow/local")
     cache: str = ""
+    user: str = ""
 
 
 class Docker(ContainerRun):
@@ -350,38 +369,10 @@ class Docker(ContainerRun):
     @property
     def containers(self) -> DockerDriver:
         cache = environment.cache_folder(self.config.cache)
-        return DockerDriver(self.config.url, self.config.root, cache)
+        return DockerDriver(self.config.url, self.config.root, cache, self.config.user)
 
     def check(self) -> Iterable[Finding]:
         cache = environment.cache_folder(self.config.cache)
         yield writable(self.config.root, "records of image builds")
         yield writable(cache, "lock of the sentinel")
-        yield from _look(self.config.url)
-
-
-def _look(configured: str) -> Iterable[Finding]:
-    what = "Docker or Podman daemon"
-    try:
-        at = daemon.url(configured)
-        api = daemon.connect(at)
-    except BackendError as error:
-        text, _, fix = str(error).rpartition("; ")
-        yield Finding(what=what, ok=False, detail=text, fix=fix)
-        return
-    try:
-        with daemon.told(what):
-            info, version = api.info(), api.version()
-    except BackendError as error:
-        yield Finding(what=what, ok=False, detail=str(error), fix=daemon.START_ONE)
-        return
-    finally:
-        api.close()
-    product = (version.get("Components") or [{"Name": "Docker"}])[0]["Name"]
-    yield Finding(what=what, ok=True, detail=f"{product} {version['Version']} at {at}")
-    missing = [k for k in ("MemoryLimit", "CpuCfsQuota") if info.get(k) is False]
-    yield Finding(
-        what="limits of containers",
-        ok=not missing,
-        detail=f"the daemon has no {' and '.join(missing)}" if missing else "enforced",
-        fix="boot with cgroup v2 and let it delegate cpu and memory" if missing else "",
-    )
+        yield from machine.look(self.config.url, self.config.user)

@@ -60,27 +60,29 @@ class FolderFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec is not 
         return os.path.join(self._drafts, uuid4().hex)
 
     def _publish(self, draft: str, path: str, create: bool = False) -> None:
-        """Let a draft take the key's place; again if its folder vanished in between."""
-        folder = os.path.dirname(path)
+        """Let a draft take the key's place; again if its folder is not there yet, or vanished."""
         for _ in range(100):
             try:
-                os.makedirs(folder, exist_ok=True)
                 if create:
                     os.link(draft, path)
                     os.unlink(draft)
                 else:
                     os.replace(draft, path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
+                self._make_folder(path)
                 continue
-            except FileExistsError as error:
-                if error.filename == draft:
-                    raise  # the key is there
-                if os.path.exists(error.filename) and not os.path.isdir(error.filename):
-                    text = f"{path}: a part of it, {error.filename}, is a key"
-                    raise NotADirectoryError(text) from error
-                continue  # a folder that was there when it was made and is not any more
             return
         raise FileNotFoundError(path)
+
+    def _make_folder(self, path: str) -> None:
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        except FileNotFoundError:
+            return  # one that was there when the next one in it was made, and is not any more
+        except FileExistsError as error:
+            if os.path.exists(error.filename) and not os.path.isdir(error.filename):
+                text = f"{path}: a part of it, {error.filename}, is a key"
+                raise NotADirectoryError(text) from error
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
         key, draft = self._new(path), self._draft()

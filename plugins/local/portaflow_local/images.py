@@ -24,7 +24,8 @@ from portaflow.errors import (
     UnavailableError,
 )
 
-from . import daemon, sentinel
+from . import daemon, launch, sentinel
+from .machine import Machine
 
 CAUSES = {1: Cause.USER, 69: Cause.INFRA, 77: Cause.DENIED}
 """What the exit codes mean; the numbers are those of sysexits.h."""
@@ -77,13 +78,14 @@ def main() -> None:
     secrets = {key: os.environ[key] for key in request["secrets"]}
     try:
         api = daemon.connect(url)
+        machine = Machine.of(api)
         get(api, request)
         # A stop must not fall between the two: it would find no container, and leave one.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         if Path("../stopping").exists() or Path("../expired").exists():
             return
         sentinel.wake(url, folder)
-        daemon.launch(api, request, secrets)
+        launch.launch(api, machine, request, secrets)
         if Path("../stopping").exists() and daemon.mark(
             api, request["name"], "stop", request["owner"]
         ):

@@ -1,10 +1,10 @@
 """Containers as processes of this machine, and the base of all that runs as a process.
 
-A thing is a folder `{root}/{kind}s/{name}`: `request.json`, `lock`, `pid`, `log`, `exit`,
-and the marks `stopping`, `expired` and `building`. It is alive exactly while its lock is
-held: the kernel frees it when the shim is gone, so no pid is ever trusted by itself, and
-any process can find, poll and stop it. What a command starts with setsid escapes the
-group that is signalled; nothing else does.
+A thing is a folder `{root}/{kind}s/{name}`: `request.json`, `lock`, `log`, and the marks
+`stopping`, `expired` and `building`. It is alive exactly while its lock is held: the kernel
+frees it when the shim is gone, so no pid is ever trusted by itself, and any process can
+find, poll and stop it. In the lock are two lines, the shim's pid and the exit code. What a
+command starts with setsid escapes the group that is signalled; nothing else does.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ SpecT = TypeVar("SpecT", bound=Spec)
 
 _CHUNK = 2**20  # bytes of log returned at once
 _TAIL = 2000  # bytes of log told with a failure
+_FULL = 2**16  # bytes free, below which a disk is full
 _CLAIM = 5.0  # seconds in which somebody who claims a name has started the thing
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -79,9 +80,9 @@ class ProcessDriver(Driver[SpecT]):
 
     def find(self, name: str, parent: Handle | None = None) -> Handle | None:
         home = self.folder / name
-        if not (home / "request.json").exists():
-            return None
-        return self._handle(name) if (home / "pid").exists() or _held(home) else None
+        held, told = _look(home)
+        there = told or (held and (home / "request.json").exists())
+        return self._handle(name) if there else None
 
     def _handle(self, name: str) -> Handle:
         return Handle(name=name, id=name, url=(self.folder / name).as_uri())
@@ -98,7 +99,7 @@ class ProcessDriver(Driver[SpecT]):
                     return self._handle(name)
                 env = secret.resolve(request.get("secrets", {}))
                 launch = self.launch(request, home, parent)
-                _write(home / "request.json", json.dumps(request).encode())
+                (home / "request.json").write_bytes(json.dumps(request).encode())
                 words = {**launch.env, **env}
                 self._children[name] = spawn(home, request, launch.command, words, lock)
         return self._handle(name)
@@ -108,28 +109,30 @@ class ProcessDriver(Driver[SpecT]):
 
     def _status(self, name: str) -> Status | NotFoundError:
         home = self.folder / name
-        held, pid = _held(home), _number(home / "pid")
+        held, told = _look(home)
         if held:
-            starting = pid is None or (home / "building").exists()
+            starting = not told or (home / "building").exists()
             return Status(state=State.PENDING if starting else State.RUNNING)
-        if pid is None and not (home / "pid").exists():
+        if not told:
             return NotFoundError(f"{self.kind} {name!r} is not known in {self.folder}")
         self._reap(name)
-        code = _number(home / "exit")
-        if code is None and pid:
+        pid, code = told[0], told[1] if len(told) > 1 else None
+        if code is None:
             end_orphans(pid)
+        expired, stopped = (home / "expired").exists(), (home / "stopping").exists()
+        if code == 0 and not expired and not stopped:
+            return Status(state=State.SUCCEEDED, exit_code=0)
         tail = self._tail(home)
-        if (home / "expired").exists():
+        if expired:
             ttl = _request(home).get("ttl")
             reason = f"its time-to-live of {ttl} s was over\n{tail}".strip()
             return Status(state=State.STOPPED, reason=reason, exit_code=code)
-        if (home / "stopping").exists():
-            return Status(state=State.STOPPED, reason=tail, exit_code=code)
+        if stopped:
+            reason = f"it was asked to stop\n{tail}".strip()
+            return Status(state=State.STOPPED, reason=reason, exit_code=code)
         if code is None:
-            reason = "killed from outside, or the machine restarted, or its disk was full"
+            reason = "killed from outside, or the machine restarted"
             return Status(state=State.FAILED, reason=f"{reason}\n{tail}".strip(), cause=Cause.INFRA)
-        if code == 0:
-            return Status(state=State.SUCCEEDED, exit_code=0)
         return self.failure(home, code, tail)
 
     def failure(self, home: Path, code: int, tail: str) -> Status:
@@ -137,7 +140,8 @@ class ProcessDriver(Driver[SpecT]):
         if (home / "building").exists():
             reason = f"the environment could not be built\n{tail}"
             return Status(state=State.FAILED, reason=reason, exit_code=code, cause=Cause.USER)
-        reason = f"{exit_reason(code)}\n{tail}".strip()
+        killed = ": killed from outside, perhaps as memory ran out" if code == 137 else ""
+        reason = f"{exit_reason(code)}{killed}\n{tail}".strip()
         return Status(state=State.FAILED, reason=reason, exit_code=code, cause=Cause.USER)
 
     def logs(self, handle: Handle, cursor: str = "") -> LogChunk:
@@ -166,7 +170,10 @@ class ProcessDriver(Driver[SpecT]):
                 data = secret.without(log.read(), hidden)
         except FileNotFoundError:
             return ""
-        return self.telling(data.decode(errors="replace"))[-_TAIL:]
+        told = self.telling(data.decode(errors="replace"))[-_TAIL:]
+        if shutil.disk_usage(home).free < _FULL:  # which may be why, and why the log is cut
+            told = f"{told}\nthe disk that holds {self.folder.parent} is full".strip()
+        return told
 
     def telling(self, log: str) -> str:
         """The lines that say best how it ended, from the last `tail_bytes` of the log."""
@@ -178,9 +185,10 @@ class ProcessDriver(Driver[SpecT]):
             return
         with _disk(home):
             (home / "stopping").touch()
-        if (pid := _number(home / "pid")) and _held(home):
+        held, told = _look(home)
+        if held and told:
             try:
-                os.kill(pid, signal.SIGTERM)  # the shim tells its group
+                os.kill(told[0], signal.SIGTERM)  # the shim tells its group
             except ProcessLookupError:
                 return
 
@@ -315,10 +323,11 @@ def _claimed(home: Path) -> Iterator[int | None]:
     A poll holds the lock for an instant too, so a lock that is held proves nothing until
     there is a pid.
     """
-    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    lock = os.open(home / "lock", flags, 0o600)
     try:
         deadline = time.monotonic() + _CLAIM
-        while not (home / "pid").exists():
+        while not _numbers(lock):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -326,34 +335,37 @@ def _claimed(home: Path) -> Iterator[int | None]:
                     raise UnavailableError(f"{home}: somebody holds its lock") from None
                 time.sleep(0.001)
                 continue
-            yield None if (home / "pid").exists() else lock
+            yield None if _numbers(lock) else lock
             return
         yield None
     finally:
         os.close(lock)
 
 
-def _held(home: Path) -> bool:
+def _look(home: Path) -> tuple[bool, list[int]]:
+    """Whether a thing's lock is held, and after that what is in it: pid and exit code."""
     try:
         lock = os.open(home / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return False, []
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True, _numbers(lock)
+        return False, _numbers(lock)
     finally:
         os.close(lock)
-    return False
 
 
-def _number(path: Path) -> int | None:
-    """The number in a file, None when there is none or it is not wholly written yet."""
-    try:
-        text = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return int(text) if text.endswith(b"\n") else None
+def _held(home: Path) -> bool:
+    return _look(home)[0]
+
+
+def _numbers(lock: int) -> list[int]:
+    """The numbers that are wholly written."""
+    lines, _, _ = os.pread(lock, 64, 0).rpartition(b"\n")
+    return [int(line) for line in lines.split()]
 
 
 def _request(home: Path) -> dict[str, Any]:
@@ -362,13 +374,6 @@ def _request(home: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return request
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is seen whole or not at all."""
-    draft = path.with_suffix(".draft")
-    draft.write_bytes(data)
-    draft.replace(path)
 
 
 @contextmanager

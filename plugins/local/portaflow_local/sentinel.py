@@ -18,14 +18,20 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from portaflow.errors import BackendError
+
+from . import daemon
 
 _LINGER = 3.0  # seconds without work before it ends; longer than from one wake to the next
 _TAKEOVER = 2.0  # seconds in which one that is about to end lets go of the lock
 _LONGEST = 5.0  # seconds between two looks: what ends by itself is nobody's to tell
 _GIVE_UP = 86400.0  # seconds without an answer from the daemon
 _UNSTARTED = 3600.0  # seconds after which a container that was made is not started any more
+_TIDY = 3600.0  # seconds between two times that what is old is cleared away
 _KEPT = 86400.0  # seconds that an ended container is kept beyond its time-to-live
 
 
@@ -73,25 +79,29 @@ def main() -> None:
     if not (folder / "bell").exists():
         os.mkfifo(folder / "bell", 0o600)
     bell = _listen(folder)
-    from . import daemon
-
-    api, heard, answered = None, time.time(), time.time()
+    api, tidied, heard, answered = None, 0.0, time.time(), time.time()
+    look: float | None = heard
     while True:
+        ending = look is None and time.time() - heard >= _LINGER
+        if ending:
+            os.close(bell)  # from here on, who wakes finds nobody and starts another
         try:
             api = api or daemon.connect(url)
-            next_look = sweep(api)
+            look = sweep(api)
             answered = time.time()
-        except Exception:  # whatever it is, giving up would let containers run for ever
-            api, next_look = None, time.time() + 2
-            (folder / "trouble").write_text(traceback.format_exc())
-        if next_look is None and time.time() - heard >= _LINGER:
-            os.close(bell)  # from here on, who wakes finds nobody and starts another
-            if api and sweep(api) is None:
+            if ending and look is None:
                 return
-            bell, heard = _listen(folder), time.time()
+            if time.time() - tidied >= _TIDY:
+                tidy(api)
+                tidied = time.time()
+        except Exception:  # whatever it is, giving up would let containers run for ever
+            api, look = None, time.time() + 2
+            (folder / "trouble").write_text(traceback.format_exc())
         if time.time() - answered > _GIVE_UP:
             return
-        until = min(next_look or heard + _LINGER, time.time() + _LONGEST)
+        if ending:
+            bell, heard = _listen(folder), time.time()
+        until = min(look or heard + _LINGER, time.time() + _LONGEST)
         if select.select([bell], [], [], max(until - time.time(), 0.05))[0]:
             os.read(bell, 65536)
             heard = time.time()
@@ -115,47 +125,55 @@ def _locked(lock: int) -> bool:
 
 
 def sweep(api: Any) -> float | None:
-    """End what must end and clear away what is old; when to look again, None if never."""
-    from . import daemon
+    """End what must end; when to look again, None if nothing is alive."""
+    rows, marks, looks = daemon.listed(api, alive=True), daemon.marks(api), []
+    for name, row in rows.items():
+        try:
+            looks.append(_look(api, name, row, marks.get(name)))
+        except (KeyError, ValueError):  # not made by portaflow, though labelled as if
+            continue
+        except BackendError:  # one in trouble is no harm to the others
+            looks.append(time.time() + 2)
+    return min(looks, default=None)
 
-    marks = daemon.marks(api)
-    rows = daemon.listed(api)  # second: a mark without a container is left over
-    for name in marks.keys() - rows.keys():
-        daemon.unmark(api, name)
-    looks = [_look(api, name, row, marks.get(name)) for name, row in rows.items()]
-    return min((at for at in looks if at is not None), default=None)
 
-
-def _look(
-    api: Any, name: str, row: Mapping[str, Any], mark: Mapping[str, str] | None
-) -> float | None:
-    from . import daemon
-
-    labels, now, state = row["Labels"], time.time(), row["State"].lower()
-    try:
-        ttl, grace = float(labels[daemon.TTL]), float(labels[daemon.GRACE])
-    except (KeyError, ValueError):
-        return None  # not made by portaflow
-    made = float(row["Created"])
-    if state in daemon.ENDED:
-        if now > made + ttl + _KEPT:
-            daemon.remove(api, name)
-        return None
-    if state not in daemon.ALIVE:
-        if now > made + _UNSTARTED:
-            daemon.remove(api, name)
-        return None
-    if mark is None and now >= made + ttl:
+def _look(api: Any, name: str, row: Mapping[str, Any], mark: Mapping[str, str] | None) -> float:
+    """End a container that is alive, if it is time; when to look again."""
+    labels, now = row["Labels"], time.time()
+    over, grace = _over(row), float(labels[daemon.GRACE])
+    if mark is None and now < over:
+        return over
+    if mark is None:
         daemon.mark(api, name, "ttl", labels.get(daemon.OWNER, ""))
         daemon.kill(api, name, "SIGTERM")
         return now + grace
-    if mark is None:
-        return made + ttl
     hard = float(mark[daemon.MARKED_AT]) + grace
     if now >= hard:
         daemon.kill(api, name, "SIGKILL")
         return now + 1  # until it is seen to have ended
     return hard
+
+
+def _over(row: Mapping[str, Any]) -> float:
+    """When the time-to-live of a container is over, in seconds since 1970."""
+    return float(row["Created"]) + float(row["Labels"][daemon.TTL])
+
+
+def tidy(api: Any) -> None:
+    """Remove what ended long ago, what was made and never started, and marks left over."""
+    now, marks = time.time(), daemon.marks(api)
+    rows = daemon.listed(api)  # second, so that a mark without a container is left over
+    gone = marks.keys() - rows.keys()
+    for name, row in rows.items():
+        state = row["State"].lower()
+        with suppress(KeyError, ValueError, BackendError):  # as above
+            old = state in daemon.ENDED and now > _over(row) + _KEPT
+            unstarted = state not in daemon.ENDED | daemon.ALIVE
+            if old or (unstarted and now > row["Created"] + _UNSTARTED):
+                daemon.remove(api, name)
+                gone.add(name)
+    for name in gone & marks.keys():
+        daemon.unmark(api, name)
 
 
 if __name__ == "__main__":

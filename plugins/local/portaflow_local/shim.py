@@ -18,9 +18,10 @@ from portaflow.errors import RejectedError
 
 SCRIPT = r"""
 # $1 the thing's folder, $2 its time-to-live and $3 the grace in seconds; the command follows.
-# Descriptor 9 is its lock, held until the shim ends and by nothing else.
+# Descriptor 9 is its lock, held until the shim ends and by nothing else; what is written to it
+# tells the pid and the exit code. The code fits where the pid did, on a full disk as well.
 cd "$1" || exit
-echo $$ >pid
+echo $$ >&9 || exit
 # A stop marks first and looks for the pid second: whoever comes second sees the other.
 if [ -e stopping ]; then exit; fi
 ttl=$2 grace=$3 woken=
@@ -33,11 +34,11 @@ end() {
     ( ( sleep "$grace"; kill -KILL 0 ) >/dev/null 2>&1 & ) 9>&-
 }
 trap end TERM
-( sleep "$ttl" && : >expired && kill -TERM $$ ) 9>&- >/dev/null 2>&1 &
 # A TERM that comes while a shell forks is lost to the child; the mark of the stop is not.
 # exec, so that a command named like a builtin of sh is the program of that name.
 ( cd work && unset PWD OLDPWD && [ ! -e ../stopping ] && exec 9>&- "$@" ) >>log 2>&1 &
 child=$!
+( sleep "$ttl" && : >expired && kill -TERM $$ ) 9>&- >/dev/null 2>&1 &
 wait $child
 code=$?
 if [ "$woken" ]; then  # the code may be that of the wait; 127 says that it was the child's
@@ -45,7 +46,7 @@ if [ "$woken" ]; then  # the code may be that of the wait; 127 says that it was 
     again=$?
     [ $again = 127 ] || code=$again
 fi
-echo $code >exit
+echo $code >&9
 # As with a container: when the main process has ended, what it left behind ends too.
 trap '' TERM
 kill -KILL 0

@@ -27,6 +27,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from portaflow_local.spark import Config as SparkConfig
+from portaflow_local.spark import LocalSpark
+
+from portaflow.backend import Handle
+
+from .field import Field
+from .spark_field import group
 
 _NEEDED = {"podman": "podman", "runc": "runc", "busybox": "busybox-static"}
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -122,6 +129,15 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def field(podman: Any, tmp_path: Path) -> Iterator[Field]:
+    field = Field(podman, tmp_path)
+    yield field
+    for name in field.names:
+        field.driver.stop(Handle(name=name, id=name))  # a build
+    podman.run("rm", "--force", "--time=0", "--ignore", *field.names) if field.names else None
+
+
 def _without(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
@@ -200,6 +216,7 @@ def _make_images(podman: Podman, registry: _Registry) -> None:
     """Images out of one static program: there is no registry to get one from."""
     program = shutil.which("busybox", path=_PATH)
     assert program, "busybox-static was not installed"
+    program = os.path.realpath(program)  # the program itself goes into the image
     names = subprocess.run([program, "--list"], capture_output=True, text=True).stdout.split()
     trees: dict[str, dict[str, list[str]]] = {
         podman.image: {"bin/busybox": names},
@@ -208,6 +225,9 @@ def _make_images(podman: Podman, registry: _Registry) -> None:
     for tag, tree in trees.items():
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as tar:
+            everybodys = tarfile.TarInfo("tmp")
+            everybodys.type, everybodys.mode = tarfile.DIRTYPE, 0o1777
+            tar.addfile(everybodys)
             for path, links in tree.items():
                 tar.add(program, path)
                 for name in links:
@@ -297,3 +317,13 @@ def _digest(data: bytes) -> str:
 
 def _error(code: str) -> bytes:
     return json.dumps({"errors": [{"code": code, "message": code.lower()}]}).encode()
+
+
+@pytest.fixture
+def spark(tmp_path: Path) -> Iterator[LocalSpark]:
+    """The backend in a folder of its own. Nothing that a test leaves there outlives it."""
+    backend = LocalSpark(SparkConfig(root=tmp_path / "local"))
+    yield backend
+    for driver in (backend.jobs, backend.clusters):
+        for handle in driver.owned():
+            os.killpg(group(driver, handle), signal.SIGKILL)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from portaflow_local import daemon
+from portaflow_local import daemon, sentinel
 from portaflow_local.docker import Config, Docker
 
 from portaflow.backend import ContainerSpec, Handle
-from portaflow.errors import BackendError, DeniedError, UnavailableError
+from portaflow.errors import BackendError, DeniedError, NotFoundError, UnavailableError
 
 
 @pytest.fixture
@@ -89,4 +93,70 @@ def test_a_socket_without_the_right_to_it_is_denied_with_the_fix(tmp_path: Path)
 
 def test_texts_of_daemons_and_registries_are_understood() -> None:
     assert daemon.meaning("unauthorized: authentication required") is DeniedError
+    assert daemon.meaning("container 1f does not exist: no such container") is NotFoundError
     assert daemon.meaning("something new") is None
+
+
+CONTAINER = {"State": {"Status": "running"}, "Config": {"Labels": {}, "Env": []}}
+ANSWERS: dict[str, tuple[int, object]] = {
+    "/version": (200, {"ApiVersion": "1.41"}),
+    "/info": (200, {"NCPU": 8, "MemTotal": 2**34}),
+    "/volumes": (200, {"Volumes": []}),
+    "/images/x/json": (200, {"Config": {}}),
+    "/containers/pf-cut/json": (200, CONTAINER),
+    "/containers/create": (409, {"message": "the name is already in use"}),
+    "/containers/json": (200, []),
+}
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A daemon that breaks off in the middle of a log, and is slow to show what it makes."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = re.sub(r"^/v[\d.]+|\?.*", "", self.path)
+        if path == "/containers/pf-cut/logs":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"\1\0\0\0\0\0\0\5hell")
+            self.close_connection = True
+            return
+        code, value = ANSWERS.get(path, (404, {"message": "no such thing"}))
+        body = json.dumps(value).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, *args: object) -> None:
+        """Be silent."""
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Docker]:
+    monkeypatch.setattr(sentinel, "wake", lambda *_: None)  # it has nothing to watch
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"tcp://127.0.0.1:{server.server_address[1]}"
+        yield Docker(Config(url=url, root=tmp_path / "root", cache=str(tmp_path / "cache")))
+        server.shutdown()
+        thread.join()
+
+
+def test_a_log_that_breaks_off_can_be_asked_for_again(broken: Docker) -> None:
+    with pytest.raises(UnavailableError, match="pf-cut") as caught:
+        broken.containers.logs(Handle(name="pf-cut", id="pf-cut"))
+    assert caught.value.retryable
+
+
+def test_a_name_that_somebody_takes_at_this_moment_is_no_conflict_yet(broken: Docker) -> None:
+    driver = broken.containers
+    request = driver.request("pf-x", ContainerSpec(image="x", command=("true",)))
+    with pytest.raises(UnavailableError, match="somebody else"):
+        driver.start(request)

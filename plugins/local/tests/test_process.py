@@ -136,6 +136,17 @@ def field(tmp_path: Path, until: Until) -> Iterator[Field]:
 # -- what runs
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of half a mebibyte."""
+    (folder := tmp_path / "disk").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
 @pytest.mark.parametrize("code", [0, 1, 42, 126, 127, 255])
 def test_exit_codes_are_told(field: Field, code: int) -> None:
     end = field.wait(field.start("sh", "-c", f"exit {code}"))
@@ -148,11 +159,21 @@ def test_death_by_a_signal_is_128_and_its_number_with_its_name(field: Field) -> 
     end = field.wait(field.start("sh", "-c", "kill -SEGV $$"))
     assert (end.state, end.exit_code) == (State.FAILED, 139)
     assert "SIGSEGV" in end.reason
+    end = field.wait(field.start("sh", "-c", "kill -KILL $$"))
+    assert end.reason == "exit code 137 (SIGKILL): killed from outside, perhaps as memory ran out"
 
 
 def test_a_failure_tells_the_last_lines_of_the_log(field: Field) -> None:
     end = field.wait(field.start("sh", "-c", "seq 100; echo the cause >&2; exit 3"))
     assert end.reason.splitlines() == ["exit code 3", "97", "98", "99", "100", "the cause"]
+
+
+def test_a_failure_on_a_full_disk_says_so(field: Field, small_disk: Path, until: Until) -> None:
+    field.root, field.driver = small_disk, Field(small_disk).driver
+    end = field.wait(field.start("sh", "-c", "cat /dev/zero >ballast; exit 3"))
+    assert end.reason.startswith("exit code 3")
+    assert end.reason.endswith(f"the disk that holds {small_disk} is full")
+    until(lambda: not field.inside())  # nobody keeps the disk busy
 
 
 def test_a_command_that_is_not_there_or_is_no_program_ends_like_in_a_shell(field: Field) -> None:
@@ -253,6 +274,7 @@ def test_stop_is_polite_first(field: Field, until: Until) -> None:
     field.driver.stop(handle)
     end = field.wait(handle)
     assert (end.state, end.exit_code) == (State.STOPPED, 7)
+    assert (end.reason.splitlines()[0], end.reason[-3:]) == ("it was asked to stop", "bye")
     assert b"bye" in field.log(handle)
 
 
@@ -310,7 +332,7 @@ def test_a_shim_that_is_killed_is_a_fault_of_the_machine_and_leaves_nothing(
 ) -> None:
     handle = field.start("sh", "-c", "echo ready; sleep 50")
     until(lambda: b"ready" in field.driver.logs(handle).data)
-    os.kill(int((field.root / "containers" / handle.name / "pid").read_text()), signal.SIGKILL)
+    os.kill(int((field.root / "containers" / handle.name / "lock").read_text()), signal.SIGKILL)
     end = field.wait(handle)
     assert (end.state, end.cause, end.exit_code) == (State.FAILED, Cause.INFRA, None)
     assert "killed from outside" in end.reason

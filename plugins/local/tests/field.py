@@ -1,0 +1,110 @@
+"""A driver of the docker backend on the tests' Podman, and what tests do with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from portaflow_local.docker import Config, Docker, DockerDriver
+
+from portaflow.backend import ContainerSpec, Handle, LogChunk, Request, Size, State, Status
+
+# What another process does: it starts a container as portaflow would, and says so.
+STARTER = """
+import json, sys
+from pathlib import Path
+from portaflow.backend import ContainerSpec
+from portaflow_local.docker import Config, Docker
+url, root, cache, name, spec = sys.argv[1:]
+driver = Docker(Config(url=url, root=Path(root), cache=cache)).containers
+driver.start(driver.request(name, ContainerSpec(**json.loads(spec))))
+print("started", flush=True)
+sys.stdin.read()
+"""
+
+
+class Field:
+    """A driver, and names that belong to this test alone."""
+
+    def __init__(self, podman: Any, folder: Path) -> None:
+        self.podman = podman
+        self.config = Config(
+            url=podman.url, root=folder / "root", cache=str(podman.folder / "cache")
+        )
+        self.driver = self.new_driver()
+        self.owner = f"o-{uuid4().hex[:8]}"
+        self.names: list[str] = []
+
+    def new_driver(self) -> DockerDriver:
+        return Docker(self.config).containers
+
+    def name(self) -> str:
+        self.names.append(f"pf-{uuid4().hex[:12]}-1")
+        return self.names[-1]
+
+    def spec(self, *command: str, **more: Any) -> ContainerSpec:
+        """A small container; it does not run away when a test is broken."""
+        small = {"owner": self.owner, "ttl": 120, "grace": 1, "size": Size(cpu=0.5, memory=0.125)}
+        return ContainerSpec(**{**small, "image": self.podman.image, "command": command, **more})
+
+    def request(self, name: str, *command: str, **more: Any) -> Request:
+        """A request with an override of the user's merged in: no network, which is slow."""
+        request = self.driver.request(name, self.spec(*command, **more))
+        host = {**request["create"]["HostConfig"], "NetworkMode": "none"}
+        return {**request, "create": {**request["create"], "HostConfig": host}}
+
+    def start(self, *command: str, **more: Any) -> Handle:
+        return self.driver.start(self.request(self.name(), *command, **more))
+
+    def status(self, handle: Handle) -> Status:
+        status = self.driver.poll([handle])[handle.name]
+        assert isinstance(status, Status), status
+        return status
+
+    def wait(self, handle: Handle, seconds: float = 30) -> Status:
+        deadline = time.monotonic() + seconds
+        while not (status := self.status(handle)).state.final:
+            assert time.monotonic() < deadline, f"{status} after {seconds} s"
+            time.sleep(0.02)
+        return status
+
+    def running(self, handle: Handle) -> bool:
+        return self.status(handle).state is State.RUNNING
+
+    def log(self, handle: Handle) -> bytes:
+        data, chunk = b"", LogChunk(data=b"", cursor="", end=False)
+        while not chunk.end:
+            chunk = self.driver.logs(handle, chunk.cursor)
+            data += chunk.data
+        return data
+
+    def output(self, *command: str, **more: Any) -> bytes:
+        handle = self.start(*command, **more)
+        status = self.wait(handle)
+        data = self.log(handle)
+        assert status.state is State.SUCCEEDED, (status, data)
+        return data
+
+    def process(self, name: str, **spec: Any) -> subprocess.Popen[str]:
+        """Another process that has started a container and is still there."""
+        words = [self.config.url, str(self.config.root), self.config.cache, name, json.dumps(spec)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", STARTER, *words],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout
+        assert process.stdout.readline() == "started\n"
+        return process
+
+
+def kill_hard(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream:
+            stream.close()
