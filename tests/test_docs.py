@@ -125,6 +125,7 @@ def test_the_commands_that_a_page_shows_exist_with_their_options(page: Path) -> 
     for found in _SHOWN.finditer(page.read_text("utf-8")):
         shown = found[1] or found[2]
         words = shlex.split(re.sub(r"[][)(\"]", " ", shown), comments=True)[1:]
+        words = words[: words.index("--")] if "--" in words else words  # the rest is another's
         command = cli.get_command(context, words[0]) if words[0][0] != "-" else cli
         if command is None:
             wrong.append(shown)
