@@ -535,7 +535,7 @@ def test_a_signal_ends_it_and_leaves_nothing(start: Start, left: Left, number: i
     one = start("echo_cloud:Echo", "--json")
     env = one.environment()
     assert Path(env["ECHO_FOLDER"]).is_dir()
-    assert any("sleep 1000" in thing for thing in left())
+    until(lambda: any("sleep 1000" in thing for thing in left()), "its process runs")
     one.child.send_signal(number)
     code, _, err = one.ended()
     assert (code, left()) == (0, []), err
@@ -555,7 +555,7 @@ def test_a_kill_during_a_command_leaves_nothing(start: Start, left: Left) -> Non
     one = start("echo_cloud:Echo", "--", *command)
     assert one.child.stdout
     assert one.child.stdout.readline() == "up\n"
-    assert any("sleep 1002" in thing for thing in left())
+    until(lambda: any("sleep 1002" in thing for thing in left()), "its process runs")
     one.child.kill()
     until(lambda: not left(), f"all is gone, of {left()}")
 
