@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from portaflow.backend import Request
@@ -85,6 +86,8 @@ def spawn(
 
 def end_orphans(shim: int) -> None:
     """End what a shim that was killed has left: nobody would note its end or its time."""
+    with suppress(ChildProcessError):  # dead, and nobody has waited for it: it would look alive
+        os.waitpid(shim, os.WNOHANG)
     try:
         os.kill(shim, 0)
     except ProcessLookupError:

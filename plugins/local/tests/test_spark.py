@@ -101,6 +101,9 @@ def test_a_cluster_whose_process_is_killed_has_failed_for_a_reason(spark: LocalS
     status = ended(spark.clusters, handle)
     assert (status.state, status.cause) == (State.FAILED, Cause.INFRA)
     assert "killed" in status.reason
+    deadline = time.monotonic() + 10
+    while members(pid):
+        assert time.monotonic() < deadline, "what watched its time-to-live is left"
 
 
 def group_when_leashed(driver: ProcessDriver[Any], handle: Handle) -> int:
