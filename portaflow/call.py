@@ -24,7 +24,7 @@ from typing import IO, Any
 from .backend import Cause, Driver, Handle, LogChunk, Request, State, Status
 from .data import store_errors
 from .errors import ConflictError, NotFoundError, PortaflowError, UnavailableError
-from .masking import masked
+from .masking import mask, masked
 from .plan import CallSpec, call_request
 
 _CHUNK = 2**20  # bytes of log returned at once
@@ -122,16 +122,18 @@ class CallDriver(Driver[CallSpec]):
         return ""
 
     def logs(self, handle: Handle, cursor: str = "") -> LogChunk:
-        start = int(cursor or 0)
+        # How much was read of what was written, and shown: the store holds what is shown.
+        read, start = map(int, (cursor or "0:0").split(":"))
         if call := self._calls.get(handle.name):
             with suppress(ValueError):  # closed just now: it is in the store
-                raw = os.pread(call.log.fileno(), os.fstat(call.log.fileno()).st_size, 0)
-                data = b"".join(masked([raw], ended=False))[start : start + _CHUNK]
-                return LogChunk(data=data, cursor=str(start + len(data)), end=False)
+                raw = os.pread(call.log.fileno(), _CHUNK, read)
+                data, rest = mask(raw)
+                read += len(raw) - len(rest)
+                return LogChunk(data=data, cursor=f"{read}:{start + len(data)}", end=False)
         path = f"{self._home}/_calls/{handle.name}.log"
         with store_errors(path):
             data = self._fs.cat_file(path)[start : start + _CHUNK]
-        return LogChunk(data=data, cursor=str(start + len(data)), end=len(data) < _CHUNK)
+        return LogChunk(data=data, cursor=f"{read}:{start + len(data)}", end=len(data) < _CHUNK)
 
     def stop(self, handle: Handle) -> None:
         if call := self._calls.get(handle.name):
@@ -157,7 +159,7 @@ def _kill_group(pid: int) -> None:
 
 def _tail(log: IO[bytes]) -> str:
     log.seek(max(log.seek(0, os.SEEK_END) - 4 * _TAIL, 0))
-    end = b"".join(masked([log.read()]))
+    end, _ = mask(log.read(), ended=True)
     lines = end.decode(errors="replace").strip().splitlines()
     return "\n".join(lines[-5:])[-_TAIL:]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from portaflow_local.folder import FolderFileSystem
 
-from portaflow.backend import State, Status
+from portaflow.backend import LogChunk, State, Status
 from portaflow.call import CallDriver
 from portaflow.errors import ConflictError, NotFoundError, RunError
 from portaflow.load import load
@@ -43,6 +43,11 @@ def huge(): return "x" * 300_000
 def tells(before=0):
     print("x" * before + os.environ["PORTAFLOW_SECRET_TOKEN"])
     sys.exit("failed for " + os.environ["PORTAFLOW_SECRET_TOKEN"])
+def tells_slowly(gate):
+    token = os.environ["PORTAFLOW_SECRET_TOKEN"]
+    print("it is " + token + ", again " + token[:4], end="", flush=True)
+    while not os.path.exists(gate): time.sleep(0.01)
+    print(token[4:] + ".")
 def noisy(): print("x" * 5_000_000)
 def killed(): os.kill(os.getpid(), signal.SIGKILL)
 def reads(): return sys.stdin.read() + subprocess.check_output(["cat"], text=True)
@@ -249,6 +254,30 @@ def test_a_secret_that_a_function_tells_is_in_neither_its_reason_nor_its_log(
     assert calls.run("tells", before=before).reason.endswith("failed for ***")
     kept = (project / "store/p/r/_calls/c.log").read_text()
     assert kept == "x" * before + "***\nfailed for ***\n"
+
+
+def test_a_log_with_a_secret_that_is_followed_to_its_end_has_no_gap_or_repeat(
+    calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTAFLOW_SECRET_TOKEN", "hunter2 of all")
+    calls.start("tells_slowly", gate=str(tmp_path / "gate"))
+    handle = calls.driver.find("c")
+    assert handle
+    chunk = LogChunk(data=b"", cursor="", end=False)
+    seen = b""
+
+    def read() -> bytes:
+        nonlocal chunk, seen
+        chunk = calls.driver.logs(handle, chunk.cursor)
+        seen += chunk.data
+        return seen
+
+    until(lambda: b"it is ***" in read())
+    assert b"hunt" not in seen  # what may be the beginning of a value is not shown yet
+    (tmp_path / "gate").touch()
+    calls.end()
+    until(lambda: read() and chunk.end)
+    assert seen == b"it is ***, again ***.\n"
 
 
 def test_a_log_that_cannot_be_kept_fails_no_call(calls: Calls, project: Path) -> None:

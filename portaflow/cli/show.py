@@ -39,11 +39,11 @@ def status(session: Session, run: str, everything: bool, as_json: bool) -> None:
     """
     if run:
         past = session.recorded(session.find(run))
-        shown = _run_json(past)
+        head, until = _head(past)
         if as_json:
-            print_json(shown)
+            print_json(_run_json(past, head, until))
         else:
-            _show_run(past, shown)
+            _show_run(past, head, until)
         return
     refs = session.runs()
     listed = [_listed(session, ref) for ref in (refs if everything else refs[:_LISTED])]
@@ -55,20 +55,25 @@ def status(session: Session, run: str, everything: bool, as_json: bool) -> None:
 
 def _listed(session: Session, ref: RunRef) -> dict[str, Any]:
     try:
-        return _head(session.recorded(ref))
+        return _head(session.recorded(ref))[0]
     except PortaflowError as error:  # one run that cannot be read hides no other
         return {
             "run": ref.run, "pipeline": ref.pipeline, "state": "unreadable", "reason": str(error)
         }  # fmt: skip
 
 
-def _head(past: Past) -> dict[str, Any]:
+def _head(past: Past) -> tuple[dict[str, Any], float | None]:
+    """What is told of a run as a whole; and when it ended, or the last that is known of it."""
     lease = past.journal.lease() or {}
     alive, closed = past.journal.alive(), bool(lease.get("closed"))
     began = past.events[0].time if past.events else lease.get("time")
     state = standing(past.state, alive, closed)
-    last = _known_until(past, state)
-    return {
+    last = past.events[-1].time if past.events else None
+    if state == "running":
+        last = time.time()
+    elif state in ("died", "interrupted"):  # its engine's last sign of life
+        last = max((t for t in (last, lease.get("time")) if t is not None), default=None)
+    head = {
         "run": past.plan.run,
         "pipeline": past.plan.pipeline,
         "target": past.plan.target,
@@ -79,16 +84,7 @@ def _head(past: Past) -> dict[str, Any]:
         "engine": "alive" if alive else "ended" if closed else "dead",
         "process": lease.get("pid") if alive else None,
     }
-
-
-def _known_until(past: Past, state: str) -> float | None:
-    """When a run ended, or the last that is known of it."""
-    if state == "running":
-        return time.time()
-    known = [past.events[-1].time] if past.events else []
-    if state in ("died", "interrupted"):  # its engine's last sign of life
-        known += [lease["time"]] if (lease := past.journal.lease()) else []
-    return max(known, default=None)
+    return head, last
 
 
 def _iso(time: float | None) -> str | None:
@@ -125,10 +121,9 @@ def _coloured(word: str) -> tuple[str, str]:
     return word, TONES[_WORDS.get(word, "warn")]
 
 
-def _run_json(past: Past) -> dict[str, Any]:
-    head, tried = _head(past), attempts(past.plan, past.events)
-    now = _known_until(past, head["state"])
-    shown = rows(past.plan, past.state, now)
+def _run_json(past: Past, head: dict[str, Any], until: float | None) -> dict[str, Any]:
+    tried = attempts(past.plan, past.events)
+    shown = rows(past.plan, past.state, until)
     every = [row_json(row) | _times(tried[row.action.id]) for row in shown]
     return {
         **head,
@@ -145,28 +140,28 @@ def _times(tried: list[Attempt]) -> dict[str, Any]:
     return {key: value for key, value in times.items() if value}
 
 
-def _show_run(past: Past, shown: dict[str, Any]) -> None:
-    word, colour = _coloured(shown["state"])
-    took = "" if shown["seconds"] is None else f", {text.duration(shown['seconds'])}"
-    engine = f"{shown['engine']} (process {shown['process']})" if shown["process"] else ""
-    name = printable(f"{shown['pipeline']} {shown['run']}")
+def _show_run(past: Past, head: dict[str, Any], until: float | None) -> None:
+    word, colour = _coloured(head["state"])
+    took = "" if head["seconds"] is None else f", {text.duration(head['seconds'])}"
+    engine = f"{head['engine']} (process {head['process']})" if head["process"] else ""
+    name = printable(f"{head['pipeline']} {head['run']}")
     click.echo(
-        f"{name} on {shown['target']}: {click.style(word, fg=colour, bold=True)}"
-        f"{took}; engine {engine or shown['engine']}"
+        f"{name} on {head['target']}: {click.style(word, fg=colour, bold=True)}"
+        f"{took}; engine {engine or head['engine']}"
     )
     click.echo()
     tried = attempts(past.plan, past.events)
-    now = _known_until(past, shown["state"])
-    lines = [_line(row, tried[row.action.id]) for row in rows(past.plan, past.state, now)]
+    shown = list(rows(past.plan, past.state, until))
+    lines = [_line(row, tried[row.action.id]) for row in shown]
     headings = ("", "state", "attempt", "started", "took", "exit", "where")
     show_table(headings, lines, "attempt took exit")
-    for row in rows(past.plan, past.state):
+    for row in shown:
         if row.look == "bad" and row.state.reason:
             click.echo()
             click.echo(f"{click.style(row.label, bold=True)}: {printable(row.state.reason)}")
-    if shown["state"] in ("died", "interrupted"):
+    if head["state"] in ("died", "interrupted"):
         click.echo()
-        end = "engine died" if shown["state"] == "died" else "the engine ended before the run did"
+        end = "engine died" if head["state"] == "died" else "the engine ended before the run did"
         click.echo(f"{end}; {again('resume', past.plan.run)}")
 
 

@@ -349,11 +349,12 @@ def _look(home: Path) -> tuple[bool, list[int]]:
     except (FileNotFoundError, NotADirectoryError):
         return False, []
     try:
+        held = False
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True, _numbers(lock)
-        return False, _numbers(lock)
+            held = True
+        return held, _numbers(lock)
     finally:
         os.close(lock)
 
