@@ -12,50 +12,30 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 
 from .control import Control
 from .faults import abort_transport
+from .serving import Reader, StreamServer, Writer
 
 _CHUNK = 2**18  # bytes read at once
 _HEAD = 30.0  # seconds a client may take to say where it wants to go
 _LINGER = 5.0  # seconds for one direction of a tunnel to end after the other has
 _REQUEST = re.compile(rb"([A-Z]+) (?:[a-z]+://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d+))?")
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Streams = tuple[Reader, Writer]
 
 
-class Proxy:
-    """Tunnels to the ports that `routes()` names, on 127.0.0.1, in a thread of its own."""
+class Proxy(StreamServer):
+    """Tunnels to the ports that `routes()` names, on 127.0.0.1."""
 
     def __init__(self, control: Control, routes: Callable[[], Mapping[str, int]]) -> None:
+        super().__init__("proxy", 2 * _CHUNK)
         self._control = control
         self._routes = routes
-        self._loop = asyncio.new_event_loop()
-        self._tunnels: dict[int, tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = {}
-        self._open: set[asyncio.Task[None]] = set()
-        self._thread: threading.Thread | None = None
-        self.port = 0
-
-    def start(self) -> None:
-        listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        # Connections take it over; asyncio sets it itself only where a socket says "TCP".
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.port = listening.getsockname()[1]
-        self._thread = threading.Thread(
-            target=self._run, args=(listening,), name="proxy", daemon=True
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Close the port and all tunnels; idempotent."""
-        if self._thread is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+        self._tunnels: dict[int, tuple[Writer, Writer]] = {}
 
     def abort(self, port: int) -> bool:
         """Reset the tunnel whose end a server sees as its peer's `port`; is there one?"""
@@ -65,34 +45,7 @@ class Proxy:
         self._loop.call_soon_threadsafe(_reset, *tunnel)
         return True
 
-    def _run(self, listening: socket.socket) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(
-            asyncio.start_server(self._client, sock=listening, limit=2 * _CHUNK)
-        )
-        self._loop.run_forever()
-        server.close()
-        for task in self._open:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._open, return_exceptions=True))
-        self._loop.run_until_complete(asyncio.sleep(0))  # lets transports close their sockets
-        self._loop.close()
-
-    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        try:
-            await self._serve(reader, writer)
-        except OSError:  # gone: nobody to tell
-            pass
-        except asyncio.CancelledError:  # the end of us all: what is still to be written is lost
-            writer.transport.abort()
-        finally:
-            self._open.discard(task)
-            writer.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: Reader, writer: Writer) -> None:
         try:
             async with asyncio.timeout(_HEAD):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -170,7 +123,7 @@ def _port(streams: Streams) -> int:
     return port
 
 
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pipe(reader: Reader, writer: Writer) -> None:
     while data := await reader.read(_CHUNK):
         writer.write(data)
         await writer.drain()
@@ -178,7 +131,7 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write_eof()
 
 
-async def _refuse(writer: asyncio.StreamWriter, status: int, why: str) -> None:
+async def _refuse(writer: Writer, status: int, why: str) -> None:
     """Say it in the reason phrase too: that is all that most clients show."""
     body = f"{why}\n".encode()
     head = (
@@ -189,6 +142,6 @@ async def _refuse(writer: asyncio.StreamWriter, status: int, why: str) -> None:
     await writer.drain()
 
 
-def _reset(*writers: asyncio.StreamWriter) -> None:
+def _reset(*writers: Writer) -> None:
     for writer in writers:
         abort_transport(writer.transport)

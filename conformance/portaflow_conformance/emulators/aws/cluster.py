@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -68,11 +68,10 @@ class LiveCluster(models.Cluster):
             self._over.wait()
         if not self._over.wait(third) and effect in ("fail", "die"):
             self.finish("INTERNAL_ERROR", "a fault on order", "TERMINATED_WITH_ERRORS")
-        for state in ("BOOTSTRAPPING",):
-            with self._lock:
-                if not self._over.is_set():
-                    self.state = state
-            self._over.wait(third)
+        with self._lock:
+            if not self._over.is_set():
+                self.state = "BOOTSTRAPPING"
+        self._over.wait(third)
         self.ready_datetime = utcnow()
         idle = self.shop.control.now()
         while not self._over.is_set():
@@ -86,7 +85,7 @@ class LiveCluster(models.Cluster):
                     self.finish("ALL_STEPS_COMPLETED", "Auto-terminated: the cluster was idle")
             self._over.wait(_TICK)
         self._over.wait()
-        threading.Event().wait(third)
+        time.sleep(third)
         with self._lock:
             self.end_datetime = utcnow()
             self.state = self._final
@@ -162,12 +161,8 @@ class LiveCluster(models.Cluster):
         if not self.log_uri:
             return
         for name in ("controller", "stdout", "stderr"):
-            body = (folder / name).read_bytes() if (folder / name).exists() else b""
             uri = f"{self.log_uri.rstrip('/')}/{self.id}/steps/{step.id}/{name}.gz"
-            try:
-                self.shop.put(uri, gzip.compress(body))
-            except Exception as error:  # EMR goes on too when its log bucket is not there
-                self.shop.control.note("aws:emr.logs-lost", step=step.id, error=str(error))
+            self.shop.keep_log(folder / name, uri, "aws:emr.logs-lost")
 
     def cancel(self, ids: Sequence[str]) -> list[dict[str, str]]:
         told = []

@@ -49,6 +49,7 @@ class AwsEmulator(Emulator):
         store = Seaweed(self.place.folder / "s3", stores, KEY, SECRET)
         self._undo.callback(store.stop)
         s3 = S3Front(self.place, pem, store.port)
+        s3.start()
         self._undo.callback(s3.stop)
         front = Front(self.place, pem, store.port, KEY, SECRET)
         self._undo.callback(front.stop)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import secrets
 import shlex
 import threading
@@ -187,12 +186,8 @@ class JobRun:
             return
         where = f"{uri.rstrip('/')}/{_LOGS.format(self._application.id, self.id)}"
         for name in ("stdout", "stderr"):
-            path = self._folder / name
-            body = path.read_bytes() if path.exists() else b""
-            try:
-                self._shop.put(f"{where}/{name}.gz", gzip.compress(body))
-            except Exception as error:  # the job goes on too when its log bucket is not there
-                self._shop.control.note("aws:emr-serverless.logs-lost", run=self.id, why=str(error))
+            uri = f"{where}/{name}.gz"
+            self._shop.keep_log(self._folder / name, uri, "aws:emr-serverless.logs-lost")
 
 
 def hidden(fault: Fault | None, created: float) -> bool:

@@ -7,62 +7,33 @@ the store; memory does not depend on their size.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-import threading
 import time
 from pathlib import Path
 
 from ..control import Fault
 from ..faults import Reset, abort_transport, awaited
 from ..place import Place
+from ..serving import Reader, StreamServer, Writer
 from . import s3calls
 from .s3calls import S3Call
-from .s3tunnel import CHUNK, Head, Reader, Tunnel, Writer
+from .s3tunnel import CHUNK, Head, Tunnel
 
 _NEW = ("PutObject", "CopyObject", "CompleteMultipartUpload")
 _LISTS = ("ListObjectsV2", "ListObjects")
 
 
-class S3Front:
+class S3Front(StreamServer):
     """`port` speaks TLS with the certificate given; `store` is the port of the store."""
 
     def __init__(self, place: Place, pem: Path, store: int) -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(pem)
+        super().__init__("s3", CHUNK, tls)
         self._place, self._store = place, store
         self._hidden: dict[tuple[str, str], float] = {}
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(pem)
-        self._loop = asyncio.new_event_loop()
-        self._open: set[asyncio.Task[None]] = set()
-        listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        # Connections take it over; asyncio sets it itself only where a socket says "TCP".
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.port = int(listening.getsockname()[1])
-        self._thread = threading.Thread(target=self._run, args=(listening,), name="s3", daemon=True)
-        self._thread.start()
 
-    def stop(self) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-
-    def _run(self, listening: socket.socket) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(
-            asyncio.start_server(self._client, sock=listening, limit=CHUNK, ssl=self._tls)
-        )
-        self._loop.run_forever()
-        server.close()
-        for task in self._open:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._open, return_exceptions=True))
-        self._loop.run_until_complete(asyncio.sleep(0.01))  # transports close their sockets
-        self._loop.close()
-
-    async def _client(self, reader: Reader, writer: Writer) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
+    async def serve(self, reader: Reader, writer: Writer) -> None:
         tunnel = Tunnel(self._store, reader, writer)
         try:
             while not (tunnel.closes or reader.at_eof()):
@@ -72,12 +43,8 @@ class S3Front:
                 abort_transport(writer.transport)
         except (OSError, EOFError, asyncio.LimitOverrunError, ValueError):
             abort_transport(writer.transport)  # one side is gone, or speaks no HTTP
-        except asyncio.CancelledError:
-            abort_transport(writer.transport)
         finally:
-            self._open.discard(task)
             tunnel.close()
-            writer.close()
 
     async def _call(self, tunnel: Tunnel, head: Head) -> None:
         verb, target, _ = head.first.split(" ", 2)

@@ -7,12 +7,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..serving import Reader, Writer
+
 CHUNK = 2**18  # bytes in memory for each direction
 _LATE = 0.05  # seconds for the rest of a body, when the store has answered before its end
 _SIZE = re.compile(rb"(?i)\r\n(content-length|transfer-encoding):[^\r]*")
-
-Reader = asyncio.StreamReader
-Writer = asyncio.StreamWriter
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from google.cloud.container_v1 import types
 from ..place import Place
 from .rpc import Call, Code, RefusedError, Service, invalid, not_found
 from .tokens import Tokens
+from .world import copied
 
 _STATUS: Any = types.Cluster.Status
 _TYPE: Any = types.Operation.Type
@@ -88,9 +89,9 @@ class Container:
             if key in self._all:
                 path = "projects/{}/locations/{}/clusters/{}".format(*key)
                 raise RefusedError(Code.ALREADY_EXISTS, f"Already exists: {path}.")
-            message = types.Cluster.pb()()
-            message.CopyFrom(request.cluster)
-            self._all[key] = self._complete(message, project, location, "PROVISIONING")
+            self._all[key] = self._complete(
+                copied(request.cluster), project, location, "PROVISIONING"
+            )
             return self._begin(key, "CREATE_CLUSTER", call)
 
     def _begin(self, key: Key, kind: str, call: Call) -> Any:

@@ -223,13 +223,7 @@ class JsonApi:
         self._objects.bucket(bucket)
         fields = {"contentType": request.headers.get("content-type")}
         name = _name(request, {})
-        draft = self._objects.draft()
-        try:
-            for data in request.chunks():
-                draft.write(data)
-        except BaseException:
-            draft.discard()
-            raise
+        draft = self._objects.received(request.chunks())
         return _item(
             request, finish(self._objects, bucket, name, draft, fields, _conditions(request))
         )

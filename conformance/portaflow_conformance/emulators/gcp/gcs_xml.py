@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 from .gcs_json import from_token, page_token
-from .items import Conditions, Draft, GcsError, Item, invalid
+from .items import Conditions, GcsError, Item, invalid
 from .objects import Objects
 from .resources import media, stamp
 from .uploads import Uploads, finish, part_etag
@@ -122,19 +122,9 @@ class XmlApi:
     def _objects_insert(self, request: Request, bucket: str, name: str) -> Response:
         self._objects.bucket(bucket)
         fields = _fields(request)
-        draft = self._receive(request)
+        draft = self._objects.received(request.chunks())
         item = finish(self._objects, bucket, name, draft, fields, _conditions(request))
         return Response(200, b"", _written(item))
-
-    def _receive(self, request: Request) -> Draft:
-        draft = self._objects.draft()
-        try:
-            for data in request.chunks():
-                draft.write(data)
-        except BaseException:
-            draft.discard()
-            raise
-        return draft
 
     def _objects_copy(self, request: Request, bucket: str, name: str) -> Response:
         path = unquote(_source(request)).lstrip("/")
@@ -171,7 +161,7 @@ class XmlApi:
         if copied := _source(request):
             text = f"Copying {copied} as a part is not in the local XML API"
             raise GcsError(501, "NotImplemented", text)
-        draft = self._receive(request)
+        draft = self._objects.received(request.chunks())
         self._uploads.part(upload, number, draft)
         return Response(200, b"", {"ETag": f'"{part_etag(draft)}"'})
 

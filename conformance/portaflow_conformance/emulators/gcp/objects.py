@@ -49,6 +49,17 @@ class Objects:
             number = self._drafts
         return Draft(self._folder / f"{number:08x}")
 
+    def received(self, chunks: Iterable[bytes]) -> Draft:
+        """A draft of what a client sends; nothing is left of what broke off."""
+        draft = self.draft()
+        try:
+            for data in chunks:
+                draft.write(data)
+        except BaseException:
+            draft.discard()
+            raise
+        return draft
+
     def _generation(self) -> int:
         self._last = max(self._last + 1, int(time.time() * 1e6))
         return self._last
