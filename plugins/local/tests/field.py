@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from portaflow_local.docker import Config, Docker, DockerDriver
 
-from portaflow.backend import ContainerSpec, Handle, LogChunk, Request, Size, State, Status
+from portaflow.backend import ContainerSpec, Handle, Request, Size, State
+
+from .driven import Driven
 
 # What another process does: it starts a container as portaflow would, and says so.
 STARTER = """
@@ -28,8 +29,10 @@ sys.stdin.read()
 """
 
 
-class Field:
+class Field(Driven):
     """A driver, and names that belong to this test alone."""
+
+    patience, pause = 30.0, 0.02
 
     def __init__(self, podman: Any, folder: Path) -> None:
         self.podman = podman
@@ -61,34 +64,8 @@ class Field:
     def start(self, *command: str, **more: Any) -> Handle:
         return self.driver.start(self.request(self.name(), *command, **more))
 
-    def status(self, handle: Handle) -> Status:
-        status = self.driver.poll([handle])[handle.name]
-        assert isinstance(status, Status), status
-        return status
-
-    def wait(self, handle: Handle, seconds: float = 30) -> Status:
-        deadline = time.monotonic() + seconds
-        while not (status := self.status(handle)).state.final:
-            assert time.monotonic() < deadline, f"{status} after {seconds} s"
-            time.sleep(0.02)
-        return status
-
     def running(self, handle: Handle) -> bool:
         return self.status(handle).state is State.RUNNING
-
-    def log(self, handle: Handle) -> bytes:
-        data, chunk = b"", LogChunk(data=b"", cursor="", end=False)
-        while not chunk.end:
-            chunk = self.driver.logs(handle, chunk.cursor)
-            data += chunk.data
-        return data
-
-    def output(self, *command: str, **more: Any) -> bytes:
-        handle = self.start(*command, **more)
-        status = self.wait(handle)
-        data = self.log(handle)
-        assert status.state is State.SUCCEEDED, (status, data)
-        return data
 
     def process(self, name: str, **spec: Any) -> subprocess.Popen[str]:
         """Another process that has started a container and is still there."""
@@ -100,11 +77,3 @@ class Field:
         assert process.stdout
         assert process.stdout.readline() == "started\n"
         return process
-
-
-def kill_hard(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream:
-            stream.close()

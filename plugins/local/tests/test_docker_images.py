@@ -16,7 +16,8 @@ from portaflow.backend import (
 )
 from portaflow.errors import ConflictError, RejectedError
 
-from .field import Field, kill_hard
+from .driven import kill_hard
+from .field import Field
 
 pytestmark = pytest.mark.podman
 

@@ -26,7 +26,8 @@ from portaflow.errors import (
     UnavailableError,
 )
 
-from .field import Field, kill_hard
+from .driven import kill_hard
+from .field import Field
 
 pytestmark = pytest.mark.podman
 

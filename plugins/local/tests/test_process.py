@@ -23,10 +23,11 @@ from portaflow.backend import (
     LogChunk,
     Size,
     State,
-    Status,
     Verdict,
 )
 from portaflow.errors import ConflictError, DeniedError, NotFoundError, RejectedError
+
+from .driven import Driven, kill_hard
 
 Until = Callable[..., Any]
 SECRET = "correct horse battery staple"
@@ -45,7 +46,7 @@ sys.stdin.read()
 """
 
 
-class Field:
+class Field(Driven):
     """A driver in a folder of its own."""
 
     def __init__(self, root: Path) -> None:
@@ -59,31 +60,6 @@ class Field:
         spec = ContainerSpec(**{"owner": "me", "ttl": 60, "grace": 1, "command": command, **more})
         name = name or f"pf-{len(list(self.root.glob('containers/*')))}"
         return self.driver.start(self.driver.request(name, spec))
-
-    def status(self, handle: Handle) -> Status:
-        status = self.driver.poll([handle])[handle.name]
-        assert isinstance(status, Status), status
-        return status
-
-    def wait(self, handle: Handle, seconds: float = 20) -> Status:
-        deadline = time.monotonic() + seconds
-        while not (status := self.status(handle)).state.final:
-            assert time.monotonic() < deadline, f"{status} after {seconds} s"
-            time.sleep(0.005)
-        return status
-
-    def log(self, handle: Handle) -> bytes:
-        data, chunk = b"", LogChunk(data=b"", cursor="", end=False)
-        while not chunk.end:
-            chunk = self.driver.logs(handle, chunk.cursor)
-            data += chunk.data
-        return data
-
-    def output(self, *command: str, **more: Any) -> bytes:
-        handle = self.start(*command, **more)
-        status = self.wait(handle)
-        assert status.state is State.SUCCEEDED, (status, self.log(handle))
-        return self.log(handle)
 
     def starter(self, name: str, **spec: Any) -> subprocess.Popen[str]:
         """Another process that starts a container when told to `go`, and stays."""
@@ -114,14 +90,6 @@ def go(process: subprocess.Popen[str]) -> None:
 def has_started(process: subprocess.Popen[str]) -> bool:
     assert process.stdout
     return process.stdout.readline() == "started\n"
-
-
-def kill_hard(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream:
-            stream.close()
 
 
 @pytest.fixture
