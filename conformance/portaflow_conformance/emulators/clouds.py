@@ -72,8 +72,8 @@ class Clouds:
         from .proxy import Proxy
 
         folder = Path(tempfile.mkdtemp(prefix="portaflow-emulate-"))
-        self.janitor = Janitor(folder)
-        self._undo.callback(self.janitor.stop)
+        janitor = Janitor(folder)
+        self._undo.callback(janitor.stop)
         self.control = Control(seed=self._seed)
         self._undo.callback(self.control.close)
         if self._log is not None:

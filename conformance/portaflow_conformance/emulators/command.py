@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +16,14 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
 from portaflow.cli.interrupt import Interrupts
 
 from .clouds import Clouds
+from .running import leashed
 
 _LOOK = 0.2  # seconds between two looks at whether our parent is alive
 _GRACE = 10.0  # seconds that a command has to end when we are asked to
@@ -136,20 +140,28 @@ class _Life:
         if self._asked.is_set():  # while the stand-ins were starting
             return 128 + self._number
         self._foreground = sys.stdin.isatty()
-        group = None if self._foreground else 0
-        try:
-            with self._starting:
-                child = subprocess.Popen(command, env=clouds.environ(), process_group=group)
-                self._child = child
-                if not self._foreground:
-                    clouds.janitor.watch(child.pid)
-        except OSError as error:
-            click.echo(f"error: {command[0]}: {error.strerror}", err=True)
-            return 127 if isinstance(error, FileNotFoundError) else 126
-        self._wait_for(child)
-        if not self._foreground:
+        env = clouds.environ()
+        if not shutil.which(command[0], path=env.get("PATH")):
+            there = os.path.exists(command[0])
+            why = os.strerror(errno.EACCES if there else errno.ENOENT)
+            click.echo(f"error: {command[0]}: {why}", err=True)
+            return 126 if there else 127
+        if self._foreground:
+            child = self._start(command, env=env)
+            self._wait_for(child)
+        else:
+            read, write = os.pipe()
+            child = self._start(leashed(command, read), env=env, process_group=0, pass_fds=(read,))
+            os.close(read)
+            self._wait_for(child)
             self._pass_on(signal.SIGKILL)  # to what it left in its group
+            os.close(write)
         return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+    def _start(self, words: Sequence[str], **how: Any) -> subprocess.Popen[bytes]:
+        with self._starting:
+            self._child = subprocess.Popen(words, **how)
+        return self._child
 
     def _wait_for(self, child: subprocess.Popen[bytes]) -> None:
         while not self._asked.is_set():

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
-# It reads the numbers of process groups until the last writer is gone, which is we, however
-# we died. The children of stand-ins end by themselves (running.py), some perhaps while the
-# folder is being removed, and write into it: so it is tried until it is gone.
+# It reads until the last writer is gone, which is we, however we died. Our children end by
+# themselves (running.py), some perhaps while the folder is being removed, and write into it:
+# so it is tried until it is gone.
 _SCRIPT = r"""
-groups=
-while read -r group; do groups="$groups $group"; done
-for group in $groups; do kill -KILL "-$group"; done
+read -r line
 for pause in 0 0.1 0.3 1 3; do
     sleep "$pause"
     rm -rf -- "$1"
@@ -35,15 +32,8 @@ class Janitor:
             start_new_session=True,
         )
 
-    def watch(self, group: int) -> None:
-        """Kill this process group too."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{group}\n".encode())
-        self._process.stdin.flush()
-
     def stop(self) -> None:
         """Let it do its work now; returns when it is done."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
+        self._process.stdin.close()
         self._process.wait()

@@ -11,14 +11,21 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 # The watcher's read ends when the last writer is gone: this process, however it died. Unlike
-# PR_SET_PDEATHSIG that does not depend on the thread that started the command. The pipe comes
-# as standard input, for a shell need not know descriptors of more than one digit.
+# PR_SET_PDEATHSIG that does not depend on the thread that started the command. A polite end is
+# the command's to hear, not the watcher's.
 _LEASHED = r"""
-exec 8<&0 </dev/null
-{ read -r line <&8; kill -KILL 0; } >/dev/null 2>&1 &
+{ trap '' TERM HUP; read -r line <&8; kill -KILL 0; } >/dev/null 2>&1 &
 exec 8<&-
 exec "$@"
 """
+
+
+def leashed(command: Sequence[str], read: int | None = None) -> list[str]:
+    """The words of a command whose process group is killed when nobody can write any more to a
+    pipe. Its end is `read`, inherited; or standard input, which the command then has not."""
+    # By its path: a shell need not know descriptors of more than one digit.
+    pipe = "exec 8<&0 </dev/null" if read is None else f"exec 8</dev/fd/{read}"
+    return ["/bin/sh", "-c", f"{pipe}\n{_LEASHED}", "sh", *command]
 
 
 class Running:
@@ -49,7 +56,7 @@ class Running:
             err = out if stderr == stdout else files.enter_context(stderr.open("ab"))
             try:
                 self._process = subprocess.Popen(
-                    ["/bin/sh", "-c", _LEASHED, "sh", *command],
+                    leashed(command),
                     cwd=folder,
                     env=dict(env),
                     stdin=read,

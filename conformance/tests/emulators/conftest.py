@@ -7,10 +7,12 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from portaflow_conformance.emulators.clouds import Clouds, emulate
 
-HERE = Path(__file__).parent
+from .frame import HERE, Left, Started
 
 
 @pytest.fixture
@@ -50,3 +52,26 @@ def left(tmp_path: Path, own_tmp: None) -> Iterator[Callable[[], list[str]]]:
     for thing in look():
         with suppress(ValueError, ProcessLookupError):  # a file, or gone
             os.kill(int(thing.partition(":")[0]), signal.SIGKILL)
+
+
+@pytest.fixture
+def clouds(own_tmp: None) -> Iterator[Clouds]:
+    with emulate("echo_cloud:Echo") as clouds:
+        yield clouds
+
+
+@pytest.fixture
+def start(left: Left) -> Iterator[Callable[..., Started]]:
+    started: list[Started] = []
+
+    def make(*words: str, **more: Any) -> Started:
+        started.append(Started(*words, **more))
+        return started[-1]
+
+    yield make
+    for one in started:
+        one.child.kill()
+        one.child.wait()
+        for stream in (one.child.stdout, one.child.stderr):
+            if stream:
+                stream.close()  # what it has left may hold the other end
