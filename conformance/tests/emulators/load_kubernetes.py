@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes
+import psutil
 from kubernetes.client import ApiException
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -323,14 +324,8 @@ def _pod(name: str, script: str) -> dict[str, Any]:
     return {"metadata": {"name": name} if name else {}, "spec": spec}
 
 
-def _descendants(pid: int) -> list[int]:
-    found = [pid]
-    for one in found:
-        with suppress(OSError):
-            for task in os.listdir(f"/proc/{one}/task"):
-                text = Path(f"/proc/{one}/task/{task}/children").read_text()
-                found += [int(word) for word in text.split()]
-    return found[1:]
+def _descendants(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
 
 
 @contextmanager

@@ -9,31 +9,22 @@ import pytest
 from portaflow_conformance.emulators.clouds import Clouds
 from portaflow_conformance.emulators.control import Fault
 
+from .clients import DATAPROC, REFUSED
+
 pytest.importorskip("google.cloud.dataproc_v1")
 
 Client = Callable[..., Any]
 ACCOUNT = "portaflow@portaflow-local.iam.gserviceaccount.com"
 
-_DATAPROC = """
+_DATAPROC = (
+    REFUSED
+    + DATAPROC
+    + """
 import asyncio, time
-from google.api_core import exceptions, retry
-from google.cloud import dataproc_v1 as dataproc
-REGION = "us-central1"
-where = {"project_id": "portaflow-local", "region": REGION}
-options = {"api_endpoint": f"{REGION}-dataproc.googleapis.com:443"}
-clusters = dataproc.ClusterControllerClient(client_options=options)
-jobs = dataproc.JobControllerClient(client_options=options)
-batches = dataproc.BatchControllerClient(client_options=options)
-parent = f"projects/portaflow-local/locations/{REGION}"
+from google.api_core import retry
 def create(name, request_id="", labels={}, **config):
     cluster = {"cluster_name": name, "labels": labels, "config": config}
     return clusters.create_cluster({**where, "cluster": cluster, "request_id": request_id})
-def refused(call, *args, **kwargs):
-    try:
-        call(*args, **kwargs)
-    except exceptions.GoogleAPICallError as error:
-        return error.grpc_status_code.name
-    return ""
 def state(name):
     return clusters.get_cluster(**where, cluster_name=name).status.state.name
 def until(ask, *wanted):
@@ -48,6 +39,7 @@ def submit(name, cluster, request_id="", **more):
 def job_state(name):
     return jobs.get_job(**where, job_id=name).status.state.name
 """
+)
 
 
 def test_a_cluster_lives_as_google_says(client: Client, clouds: Clouds) -> None:

@@ -12,6 +12,8 @@ import pytest
 from portaflow_conformance.emulators.clouds import Clouds, emulate
 from portaflow_conformance.emulators.control import Fault
 
+from .clients import REFUSED
+
 pytest.importorskip("google.cloud.container_v1")
 pytest.importorskip("google.cloud.secretmanager_v1")
 pytest.importorskip("kubernetes")
@@ -19,16 +21,7 @@ pytest.importorskip("kubernetes")
 CLOUDS = ("gcp", "kubernetes")
 Client = Callable[..., Any]
 
-_BEGIN = """
-import time
-from google.api_core import exceptions
-def refused(call, *args, **kwargs):
-    try:
-        call(*args, **kwargs)
-    except exceptions.GoogleAPICallError as error:
-        return error.grpc_status_code.name
-    return ""
-"""
+_BEGIN = REFUSED + "import time\n"
 _GKE = (
     _BEGIN
     + """

@@ -16,23 +16,20 @@ from portaflow_conformance.emulators.control import Fault
 from portaflow_conformance.emulators.gcp.driver import GCS
 from portaflow_conformance.emulators.spark import Spark
 
+from .clients import DATAPROC
+
 pytest.importorskip("google.cloud.dataproc_v1")
 pytest.importorskip("pyspark")
 
 Client = Callable[..., Any]
 
-_BEGIN = """
+_BEGIN = (
+    DATAPROC
+    + """
 import os, time
 from google.api_core import exceptions
-from google.cloud import dataproc_v1 as dataproc, storage
-REGION = "us-central1"
-where = {"project_id": "portaflow-local", "region": REGION}
-options = {"api_endpoint": f"{REGION}-dataproc.googleapis.com:443"}
-clusters = dataproc.ClusterControllerClient(client_options=options)
-jobs = dataproc.JobControllerClient(client_options=options)
-batches = dataproc.BatchControllerClient(client_options=options)
+from google.cloud import storage
 store = storage.Client()
-parent = f"projects/portaflow-local/locations/{REGION}"
 def output(uri):
     bucket, _, prefix = uri.removeprefix("gs://").partition("/")
     names = [b.name for b in store.list_blobs(bucket, prefix=prefix + ".")]
@@ -50,6 +47,7 @@ def until(ask, good):
 def ended(name):
     return until(lambda: got(name), lambda job: job.done)
 """
+)
 _COPY = """
 import org.apache.hadoop.conf.Configuration;
 import org.apache.hadoop.fs.*;

@@ -1,0 +1,22 @@
+"""Python that several tests run as clients of the local GCP."""
+
+REFUSED = """
+from google.api_core import exceptions
+def refused(call, *args, **kwargs):
+    try:
+        call(*args, **kwargs)
+    except exceptions.GoogleAPICallError as error:
+        return error.grpc_status_code.name
+    return ""
+"""
+
+DATAPROC = """
+from google.cloud import dataproc_v1 as dataproc
+REGION = "us-central1"
+where = {"project_id": "portaflow-local", "region": REGION}
+options = {"api_endpoint": f"{REGION}-dataproc.googleapis.com:443"}
+clusters = dataproc.ClusterControllerClient(client_options=options)
+jobs = dataproc.JobControllerClient(client_options=options)
+batches = dataproc.BatchControllerClient(client_options=options)
+parent = f"projects/portaflow-local/locations/{REGION}"
+"""
