@@ -11,11 +11,12 @@ help:
 	@echo "make bench  measure; figures are kept in docs/performance.md"
 	@echo "make docs   build the site into site/"
 
-$(READY): Makefile pyproject.toml plugins/local/pyproject.toml conformance/pyproject.toml constraints.txt
+$(READY): Makefile pyproject.toml $(wildcard plugins/*/pyproject.toml) conformance/pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "portaflow needs Python >= 3.11; say which with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt \
-		-e '.[dev,docs,compare]' -e 'plugins/local[spark,docker]' -e 'conformance[emulators]'
+		-e '.[dev,docs,compare]' -e 'plugins/local[spark,docker]' \
+		-e plugins/kubernetes -e plugins/aws -e plugins/gcp -e 'conformance[emulators]'
 	@touch $(READY)
 
 demo: $(READY)

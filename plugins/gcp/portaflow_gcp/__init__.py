@@ -1,0 +1,12 @@
+"""Backends of GCP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from portaflow.hookspecs import BackendSpec, hookimpl
+
+
+@hookimpl
+def portaflow_backends() -> Iterable[BackendSpec]:
+    return ()
