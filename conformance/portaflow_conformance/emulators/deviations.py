@@ -2,7 +2,16 @@
 
     python -m portaflow_conformance.emulators.deviations docs/local-clouds.md
 
-Each stand-in's package lists its own as `DEVIATIONS`; its tests fail when one disappears.
+Each stand-in's package lists its own as `DEVIATIONS`. Each has a `key`, and somewhere in the tests
+of the stand-ins a function `test_deviation_<key>` that fails when the deviation has disappeared:
+
+    Deviation("S3", "lists keys in the order of their bytes", "a directory tree", key="s3_order")
+
+    def test_deviation_s3_order(...) -> None:
+        ...  # asserts what is told as `here`
+
+`conformance/tests/emulators/test_deviations.py` fails for an entry without a test, and for a test
+without an entry.
 """
 
 from __future__ import annotations

@@ -45,11 +45,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """Where a stand-in is known to differ from its cloud; the docs list them all."""
+    """Where a stand-in is known to differ from its cloud; the docs list them all.
+
+    `key` names its test, `test_deviation_<key>`, which fails when the deviation disappears.
+    """
 
     area: str  # "EMR", "S3", "Dataproc", "Jobs"
     cloud: str  # what the cloud does
     here: str  # what the stand-in does
+    key: str = ""  # "s3_order", of all stand-ins only here
 
 
 class Emulator(ABC):
