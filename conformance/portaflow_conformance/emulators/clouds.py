@@ -97,6 +97,7 @@ class Clouds:
                     pace=self._pace,
                     others=MappingProxyType(emulators),
                     abort=proxy.abort,
+                    removes=janitor.removes,
                 )
             )
         self.emulators = emulators

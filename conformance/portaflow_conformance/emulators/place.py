@@ -23,6 +23,10 @@ def _no_tunnel(port: int) -> bool:
     return False
 
 
+def _left(path: Path) -> None:
+    """Nobody is there who would remove it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a stand-in lives.
@@ -33,6 +37,7 @@ class Place:
     stand-ins that run beside it, by name: all are there, though maybe not started, when it
     starts. `abort(port)` resets the tunnel whose end a server sees as its peer's port, and
     tells whether there is one: for servers that cannot reset a connection themselves (gRPC).
+    `removes(path)` names what is made outside of the folder, before it is: it goes at the end, too.
     """
 
     folder: Path
@@ -41,6 +46,7 @@ class Place:
     pace: float = 0.1
     others: Mapping[str, Emulator] = field(default_factory=dict)
     abort: Callable[[int], bool] = _no_tunnel
+    removes: Callable[[Path], None] = _left
 
 
 @dataclass(frozen=True, slots=True)

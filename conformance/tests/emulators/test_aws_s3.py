@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from portaflow_conformance.emulators.clouds import emulate
 from portaflow_conformance.emulators.control import Fault
 
 from .aws_client import python
+from .frame import Left, Start, until
 
 _CLIENT = """
 import hashlib, io
@@ -130,19 +131,41 @@ print(keys())
         ]
 
 
-def test_the_store_starts_in_a_deep_folder_and_leaves_no_socket(tmp_path: Path) -> None:
+def test_the_store_starts_in_a_deep_folder(tmp_path: Path) -> None:
     folder = tmp_path / ("deep" * 20) / "s3"  # a socket's path must have less than 108 bytes
-    store = Seaweed(folder, ["s3.amazonaws.com"], "key", "secret")
+    told: list[Path] = []
+    store = Seaweed(folder, ["s3.amazonaws.com"], "key", "secret", told.append)
     try:
         store.wait()
-        ports = re.findall(
-            r"\.port(?:\.grpc)?=(\d+)", Path(f"/proc/{_weed(folder)}/cmdline").read_text()
-        )
+        assert set(_sockets(_weed(folder))) - set(told) == set()
     finally:
         store.stop()
-    assert len(ports) == 10
-    left = [path.name for path in Path("/tmp").glob("seaweedfs-*.sock")]
-    assert not [name for name in left if any(f"-{port}." in name for port in ports)]
+        for path in told:
+            path.unlink(missing_ok=True)
+
+
+def test_a_kill_leaves_no_socket_of_the_store(start: Start, left: Left) -> None:
+    one = start("aws", "--json")
+    one.environment()
+    (weed,) = (
+        thing.partition(":")[0]
+        for thing in left()
+        if "weed mini" in thing and "/bin/sh" not in thing
+    )
+    sockets = until(
+        lambda: len(found := _sockets(weed)) == 5 and found, "all its sockets are there"
+    )
+    one.child.kill()
+    until(lambda: not left(), f"all is gone, of {left()}")
+    until(lambda: not [path for path in sockets if path.exists()], "so are the sockets")
+
+
+def _sockets(pid: str) -> list[Path]:
+    """What there is in /tmp that a process listens at."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()]
+    held = {os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()}
+    found = {Path(line[7]) for line in lines if f"socket:[{line[6]}]" in held and len(line) > 7}
+    return [path for path in found if path.parent == Path("/tmp")]
 
 
 def _weed(folder: Path) -> str:

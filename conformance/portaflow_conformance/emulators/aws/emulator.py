@@ -46,7 +46,7 @@ class AwsEmulator(Emulator):
             *("*.amazonaws.com", *(f"*.{region}.amazonaws.com" for region in _REGIONS)),
             *(f"*.{store}" for store in stores),
         )
-        store = Seaweed(self.place.folder / "s3", stores, KEY, SECRET)
+        store = Seaweed(self.place.folder / "s3", stores, KEY, SECRET, self.place.removes)
         self._undo.callback(store.stop)
         s3 = S3Front(self.place, pem, store.port)
         s3.start()

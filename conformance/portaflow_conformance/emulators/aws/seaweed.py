@@ -9,7 +9,7 @@ import random
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -19,9 +19,20 @@ _PATIENCE = 60.0  # a loaded machine; mostly it is there in less than a second
 
 
 class Seaweed:
-    """`port` speaks plain HTTP; `domains` are the hosts before which a bucket may stand."""
+    """`port` speaks plain HTTP; `domains` are the hosts before which a bucket may stand.
 
-    def __init__(self, folder: Path, domains: Iterable[str], key: str, secret: str) -> None:
+    `removes` is told of the sockets that weed makes in /tmp, whatever options and TMPDIR say, and
+    leaves there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        domains: Iterable[str],
+        key: str,
+        secret: str,
+        removes: Callable[[Path], None],
+    ) -> None:
         (folder / "data").mkdir(parents=True)
         config = folder / "s3.json"
         credentials = [{"accessKey": key, "secretKey": secret}]
@@ -31,12 +42,10 @@ class Seaweed:
         names = ("master", "volume", "filer", "s3", "admin")
         free = iter(_free(2 * len(names)))
         ports: list[str] = []
-        self._sockets: list[Path] = []  # weed makes them there, whatever TMPDIR says
         for name in names:
             own, grpc = next(free), next(free)
             ports += [f"-{name}.port={own}", f"-{name}.port.grpc={grpc}"]
-            both = (f"{name}-{own}", f"{name}-grpc-{grpc}")
-            self._sockets += [Path(f"/tmp/seaweedfs-{each}.sock") for each in both]
+            removes(Path(f"/tmp/seaweedfs-{name}-grpc-{grpc}.sock"))
             if name == "s3":
                 self.port = own
         self._log = folder / "weed.log"
@@ -46,8 +55,8 @@ class Seaweed:
             *("-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
             *(f"-s3.domainName={','.join(domains)}", f"-s3.config={config}"),
             *("-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false"),
-            # Else it is in /tmp, and stays there. A whole path may be too long for a socket.
-            "-s3.localSocket=s3.sock",
+            # Else they are in /tmp, too. A whole path may be too long for a socket.
+            *("-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"),
         ]
         env = {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "GOGC": "50"}
         self._running = Running(command, folder, env=env, stdout=self._log, stderr=self._log)
@@ -73,8 +82,6 @@ class Seaweed:
 
     def stop(self) -> None:
         self._running.stop()
-        for path in self._sockets:
-            path.unlink(missing_ok=True)
 
 
 def _free(count: int) -> list[int]:
