@@ -20,6 +20,7 @@ from .clients import DATAPROC
 
 pytest.importorskip("google.cloud.dataproc_v1")
 pytest.importorskip("pyspark")
+pytestmark = pytest.mark.spark
 
 Client = Callable[..., Any]
 
@@ -44,6 +45,7 @@ def until(ask, good):
     while not good(found := ask()):
         time.sleep(0.05)
     return found
+ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 def ended(name):
     return until(lambda: got(name), lambda job: job.done)
 """
@@ -143,6 +145,10 @@ submit("jar", spark_job={"main_jar_file_uri": "gs://data/copy.jar",
                          "args": [copy[0], copy[1] + "-1"]})
 submit("class", spark_job={"main_class": "Copy", "jar_file_uris": ["gs://data/copy.jar"],
                            "args": [copy[0], copy[1] + "-2"]})
+for number, what in ((3, {"main_jar_file_uri": "gs://data/copy.jar"}),
+                     (4, {"main_class": "Copy", "jar_file_uris": ["gs://data/copy.jar"]})):
+    batches.create_batch(parent=parent, batch_id=f"jar-{number}", batch={
+        "spark_batch": {**what, "args": [copy[0], f"{copy[1]}-{number}"]}})
 batch = batches.create_batch(parent=parent, batch_id="count", batch={
     "pyspark_batch": count("by-batch", 5), "runtime_config": {"properties": {"spark.of.job": "2"}}})
 job = ended("count")
@@ -151,7 +157,11 @@ said = output(job.driver_output_resource_uri).splitlines()
 told += [[line for line in said if line.startswith("counted")]]
 told += [job.driver_output_resource_uri == job.driver_control_files_uri + "driveroutput"]
 told += [ended("jar").status.state.name, ended("class").status.state.name]
-told += [data.blob(f"copied-{number}").download_as_text() for number in (1, 2)]
+for number in (3, 4):
+    name = f"{parent}/batches/jar-{number}"
+    done = until(lambda: batches.get_batch(name=name), lambda b: b.state.name in ENDED)
+    told += [done.state.name]
+told += [data.blob(f"copied-{number}").download_as_text() for number in range(1, 5)]
 try:
     batch.result(timeout=200)
 except exceptions.Aborted as error:
@@ -165,7 +175,7 @@ told += ["counted 3 2 -" in output(failed.runtime_info.output_uri)]
     words = ["", "a 3", "b 2", "c 1"]
     assert told == [
         *("DONE", ["PENDING", "SETUP_DONE", "RUNNING"], words, ["counted 3 1 yes"], True),
-        *("DONE", "DONE", "a b a\na b c\n", "a b a\na b c\n"),
+        *("DONE", "DONE", "SUCCEEDED", "SUCCEEDED", *["a b a\na b c\n"] * 4),
         *("Job failed with exit code 5", "FAILED", ["PENDING", "RUNNING"], words, True),
     ]
 
