@@ -8,9 +8,12 @@ import shutil
 import signal
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from shutil import rmtree
 
 from . import images, podspec, volumes
 from .images import Images, PullError
@@ -40,6 +43,13 @@ class Machine:
     # Few containers are set up at a time: else the API server, which shares the processors
     # with a hundred of them, does not get its turn.
     setups: asyncio.Semaphore
+    disk: Executor  # one thread: a folder that is removed may keep the kernel busy for long
+
+    async def remove(self, *folders: Path) -> None:
+        """Take folders away, and let clients have their turn meanwhile."""
+        loop = asyncio.get_running_loop()
+        for folder in folders:
+            await loop.run_in_executor(self.disk, partial(rmtree, folder, ignore_errors=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +39,7 @@ Result = TypeVar("Result")
 _ADDRESS = "127.0.0.1"
 _NAMESPACES = ("default", "kube-system", "kube-public")
 _LOG_SIZE = 10 * 2**20  # bytes after which a kubelet rotates a log
-_SETUPS = 2 * (os.cpu_count() or 1)  # containers at a time
+_SETUPS = os.cpu_count() or 1  # containers at a time
 _STOP = 30.0  # seconds that all pods have to be gone
 
 
@@ -54,6 +55,7 @@ class KubernetesEmulator(Emulator):
         self.access = Access(place.control.now)
         self.port = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._disk = ThreadPoolExecutor(1, "kubernetes-disk")
         self._thread: threading.Thread | None = None
 
     @property
@@ -103,6 +105,7 @@ class KubernetesEmulator(Emulator):
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         place = self.place
+        await loop.run_in_executor(self._disk, threading.get_ident)  # starts the thread
         self.store = store = Store(place.control.now)
         sandbox = Sandbox(_made(place.folder / "sandbox"))
         certificate = place.authority.issue(
@@ -117,7 +120,7 @@ class KubernetesEmulator(Emulator):
         self.port = self._socket.getsockname()[1]
         machine = Machine(
             store, sandbox, self.images, place.pace, self.log_size, self._base_env(), _ADDRESS,
-            asyncio.Semaphore(_SETUPS),
+            asyncio.Semaphore(_SETUPS), self._disk,
         )  # fmt: skip
         self.kubelet = Kubelet(machine, place.control, events, _made(place.folder / "pods"))
         jobs = JobController(store, api.add, deletion, events, place.pace)
@@ -203,6 +206,7 @@ class KubernetesEmulator(Emulator):
             asyncio.run_coroutine_threadsafe(self._close(), loop).result(_STOP)
         finally:
             loop.call_soon_threadsafe(loop.stop)
+            self._disk.shutdown()
             if self._thread is not None:
                 self._thread.join(_STOP)
             shutil.rmtree(self.place.folder, ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections import deque
 from collections.abc import Coroutine
 from fractions import Fraction
@@ -241,7 +240,7 @@ class Kubelet:
             for log in container.logs:
                 log.close()
         self.workers.pop(worker.uid, None)
-        shutil.rmtree(worker.folder, ignore_errors=True)
+        await self._machine.remove(worker.folder)
 
     async def evict(self, namespace: str, name: str, message: str) -> None:
         """Evict a pod as a node under pressure does."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -83,6 +82,7 @@ class PodWorker:
             for timer in timers:
                 timer.cancel()
             self._conclude()
+        await self._machine.remove(self.folder / "roots", self.folder / "volumes")
 
     async def _contain(self) -> None:
         for container in self.inits:
@@ -162,8 +162,6 @@ class PodWorker:
         self._phase = "Succeeded" if good else "Failed"
         self.done = True
         self._publish()
-        self._volumes.remove()
-        shutil.rmtree(self.folder / "roots", ignore_errors=True)
 
     def _publish(self) -> None:
         """Write the status, unless the pod is gone or was told its end by somebody else."""

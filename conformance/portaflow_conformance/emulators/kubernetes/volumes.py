@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,9 +111,6 @@ class Volumes:
             path = (item.get("fieldRef") or {}).get("fieldPath", "")
             files[item["path"]] = (field(self._pod, path, "").encode(), item.get("mode") or 0o644)
         return files
-
-    def remove(self) -> None:
-        shutil.rmtree(self._folder / "volumes", ignore_errors=True)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
