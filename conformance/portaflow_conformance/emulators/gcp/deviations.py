@@ -6,7 +6,12 @@ from ..place import Deviation
 
 DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("GCS", "keeps old generations where versioning is on", "keeps the live one alone"),
-    Deviation("GCS", "is spoken to by gRPC, too", "by its JSON and XML APIs alone"),
+    Deviation(
+        "GCS",
+        "objects can be appended to where the bucket is zonal",
+        "in every bucket",
+        key="gcs_appending",
+    ),
     Deviation("GCS", "takes signed URLs and HMAC keys", "answers them with 401"),
     Deviation("GCS", "gives an object's MD5 as its ETag in the XML API", "its generation"),
     Deviation(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from ..environment import routing
 from ..place import Emulator, Place
 from ..proxy import Proxy
+from .crossing import Crossing
 from .gcs import Gcs
 from .rpc import Rpc, Service
 from .tokens import Tokens
@@ -46,7 +48,8 @@ class GcpEmulator(Emulator):
         self.tokens = Tokens(place.folder, PROJECT)
         self.gcs = Gcs(place.folder / "gcs", place.control, self.tokens)
         pem = place.authority.issue("*.googleapis.com", *_HTTP)
-        served = HttpServer(self.gcs, pem)
+        crossing = Crossing(lambda: self._grpc)
+        served = HttpServer(self.gcs, pem, crossing)
         served.start()
         self._undo.callback(served.stop)
         self._undo.callback(self.gcs.closing.set)
@@ -58,7 +61,8 @@ class GcpEmulator(Emulator):
         self._undo.callback(proxy.stop)
         self._jobs_env = {**routing(place.folder, place.authority, proxy.port), **self.env()}
         self._undo.callback(self._stop_dataproc)
-        rpc = Rpc(place, self.tokens, pem, self._services())
+        behind = replace(place, abort=lambda port: place.abort(crossing.peer(port)))
+        rpc = Rpc(behind, self.tokens, pem, self._services())
         self._undo.callback(rpc.stop)
         self._grpc = rpc.port
 
@@ -69,6 +73,7 @@ class GcpEmulator(Emulator):
             f"{dataproc}.JobController": lambda: self._loaded().jobs.service(),
             f"{dataproc}.BatchController": lambda: self._loaded().batches.service(),
             "google.longrunning.Operations": lambda: self._loaded().operations.service(),
+            "google.storage.v2.Storage": self._storage,
             "google.container.v1.ClusterManager": self._container,
             "google.cloud.secretmanager.v1.SecretManagerService": _secrets,
         }
@@ -87,6 +92,11 @@ class GcpEmulator(Emulator):
     def _stop_dataproc(self) -> None:
         if self._dataproc is not None:
             self._dataproc.stop()
+
+    def _storage(self) -> Service:
+        from .gcs_grpc import GrpcApi
+
+        return GrpcApi(self.gcs.objects, self.gcs.uploads, PROJECT).service()
 
     def _container(self) -> Service:
         from .container import Container

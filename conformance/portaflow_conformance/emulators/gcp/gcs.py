@@ -30,13 +30,13 @@ class Gcs:
     """An application for `HttpServer`: storage, and the endpoints of tokens."""
 
     def __init__(self, folder: Path, control: Control, tokens: Tokens) -> None:
-        self.objects = Objects(folder)
+        self.objects = Objects(folder, control.now)
         self.closing = threading.Event()
         self._control = control
         self._tokens = tokens
-        uploads = Uploads(self.objects)
-        self._json = JsonApi(self.objects, uploads)
-        self._xml = XmlApi(self.objects, uploads)
+        self.uploads = Uploads(self.objects)
+        self._json = JsonApi(self.objects, self.uploads)
+        self._xml = XmlApi(self.objects, self.uploads)
 
     def __call__(self, request: Request) -> Response:
         """Answer a request that came by TLS, for whichever host."""

@@ -15,7 +15,8 @@ from email.parser import BytesParser
 from typing import Any
 from urllib.parse import quote, unquote
 
-from .items import Conditions, GcsError, Item, check_name, invalid
+from .items import Conditions, GcsError, Item, check_bucket_name, check_name, invalid
+from .listing import Wanted
 from .objects import Objects
 from .resources import bucket_json, item_json, media
 from .uploads import Resumable, Uploads, finish
@@ -84,8 +85,7 @@ class JsonApi:
     def _buckets_insert(self, request: Request) -> Response:
         fields = request.json()
         name = str(fields.pop("name", ""))
-        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", name):
-            raise invalid(f"Invalid bucket name: '{name}'")
+        check_bucket_name(name)
         if not request.query.get("project"):
             raise GcsError(400, "required", "Required parameter: project")
         return Response.json(bucket_json(self._objects.create_bucket(name, fields), request.base))
@@ -116,23 +116,20 @@ class JsonApi:
     def _objects_list(self, request: Request, bucket: str) -> Response:
         after, most = _page(request)
         query = request.query
-        found = self._objects.list(
-            bucket,
+        wanted = Wanted(
             prefix=query.get("prefix", ""),
             delimiter=query.get("delimiter", ""),
             after=after,
             most=most,
             first=query.get("startOffset", ""),
             end=query.get("endOffset", ""),
+            glob=query.get("matchGlob", ""),
+            trailing=query.get("includeTrailingDelimiter") == "true",
         )
+        found = self._objects.list(bucket, wanted)
         answer: dict[str, Any] = {"kind": "storage#objects"}
-        items = found.items
-        if query.get("includeTrailingDelimiter") == "true":
-            names = set(found.prefixes)
-            held = self._objects.bucket(bucket).items
-            items = sorted([*items, *(held[n] for n in names & held.keys())], key=lambda i: i.name)
-        if items:
-            answer["items"] = [item_json(item, request.base) for item in items]
+        if found.items:
+            answer["items"] = [item_json(item, request.base) for item in found.items]
         if found.prefixes:
             answer["prefixes"] = found.prefixes
         if found.after:

@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 from .gcs_json import from_token, page_token
 from .items import Conditions, GcsError, Item, invalid
+from .listing import Wanted
 from .objects import Objects
 from .resources import media, stamp
 from .uploads import Uploads, finish, part_etag
@@ -88,7 +89,8 @@ class XmlApi:
             after = from_token(token)
         most = min(int(query.get("max-keys") or 1000), 1000)
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-        found = self._objects.list(bucket, prefix, delimiter, after, most)
+        wanted = Wanted(prefix=prefix, delimiter=delimiter, after=after, most=most)
+        found = self._objects.list(bucket, wanted)
         lines = [f"<Name>{bucket}</Name><Prefix>{_text(prefix)}</Prefix>"]
         lines.append(f"<Delimiter>{_text(delimiter)}</Delimiter><MaxKeys>{most}</MaxKeys>")
         lines.append(f"<KeyCount>{len(found.items) + len(found.prefixes)}</KeyCount>")

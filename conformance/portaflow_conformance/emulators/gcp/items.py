@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,9 @@ class Item:
     updated: float
     metageneration: int = 1
     components: int = 0
+    hidden: float = 0.0  # lists do not tell of it before this time
+    finished: bool = True  # else it can still be appended to
+    appended: bool = False  # it could be once
 
     @property
     def etag(self) -> str:
@@ -103,7 +107,10 @@ class Listing:
 
 
 class Draft:
-    """Bytes on their way to being an object, hashed as they come."""
+    """Bytes on their way to being an object, hashed as they come.
+
+    It can be written to after it was closed: between two requests no file is open.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -113,6 +120,8 @@ class Draft:
         self._file = path.open("wb")
 
     def write(self, data: bytes) -> None:
+        if self._file.closed:
+            self._file = self.path.open("ab")
         self._file.write(data)
         self._md5.update(data)
         self._crc.update(data)
@@ -133,6 +142,11 @@ class Draft:
     @property
     def crc32c(self) -> str:
         return base64.b64encode(self._crc.digest()).decode()
+
+
+def check_bucket_name(name: str) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", name):
+        raise invalid(f"Invalid bucket name: '{name}'")
 
 
 def check_name(name: str) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import bisect
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -27,21 +29,33 @@ from .items import (
     invalid,
     not_found,
 )
+from .listing import Wanted, page
 
 _CHUNK = 2**20
+_HIDING: ContextVar[float] = ContextVar("hiding", default=0.0)
 MOST_PARTS = 32  # sources of one compose
 
 
 class Objects:
     """All buckets. Thread-safe; a precondition and what depends on it are one step."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
+        self._clock = clock
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._buckets: dict[str, Bucket] = {}
         self._last = 0
         self._drafts = 0
+
+    @contextmanager
+    def hiding(self, seconds: float) -> Iterator[None]:
+        """What is new in here is listed only after some seconds."""
+        before = _HIDING.set(self._clock() + seconds)
+        try:
+            yield
+        finally:
+            _HIDING.reset(before)
 
     def draft(self) -> Draft:
         with self._lock:
@@ -109,6 +123,8 @@ class Objects:
         fields: Mapping[str, Any] | None = None,
         conditions: Conditions = NONE,
         components: int = 0,
+        *,
+        finished: bool = True,
     ) -> Item:
         """Make `draft` the object of that name, or discard it."""
         draft.close()
@@ -126,11 +142,14 @@ class Objects:
                     path=draft.path,
                     size=draft.size,
                     crc32c=draft.crc32c,
-                    md5="" if components else draft.md5,
+                    md5=draft.md5 if finished and not components else "",
                     fields=dict(fields or {}),
                     created=now,
                     updated=now,
                     components=components,
+                    hidden=0.0 if old else _HIDING.get(),
+                    finished=finished,
+                    appended=not finished,
                 )
                 if old is None:
                     bisect.insort(holder.order, name)
@@ -141,6 +160,17 @@ class Objects:
         if old is not None:
             old.path.unlink(missing_ok=True)
         return item
+
+    def grow(self, item: Item, draft: Draft, *, finished: bool) -> Item:
+        """Let an object that can be appended to be as long as its draft is by now."""
+        draft.close()
+        with self._lock:
+            old = self.get(item.bucket, item.name, item.generation)
+            new = replace(
+                old, size=draft.size, crc32c=draft.crc32c, finished=finished, updated=time.time()
+            )
+            self.bucket(item.bucket).items[item.name] = new
+            return new
 
     def get(
         self,
@@ -237,59 +267,18 @@ class Objects:
     def _append(draft: Draft, sources: Iterable[Item]) -> None:
         try:
             for source in sources:
+                left = source.size  # one that grows may have more, which nobody sees yet
                 with source.path.open("rb") as file:
-                    while data := file.read(_CHUNK):
+                    while data := file.read(min(left, _CHUNK)):
                         draft.write(data)
+                        left -= len(data)
         except FileNotFoundError as error:
             draft.discard()
             raise not_found("a source was replaced while it was read") from error
 
-    def list(
-        self, bucket: str, prefix: str = "", delimiter: str = "", after: str = "",
-        most: int = 1000, first: str = "", end: str = "",
-    ) -> Listing:  # fmt: skip
-        """Names with `prefix` that follow `after`, at most `most` of names and prefixes.
-
-        `first` and `end` bound the names, the first within and the second without.
-        """
+    def list(self, bucket: str, wanted: Wanted) -> Listing:
         with self._lock:
-            holder = self.bucket(bucket)
-            order = holder.order
-            items: list[Item] = []
-            prefixes: list[str] = []
-            at = bisect.bisect_left(order, max(prefix, first))
-            if after:
-                at = max(at, bisect.bisect_right(order, after))
-            last = after
-            while at < len(order) and order[at].startswith(prefix):
-                name = order[at]
-                if end and name >= end:
-                    break
-                cut = name.find(delimiter, len(prefix)) if delimiter else -1
-                group = name[: cut + len(delimiter)] if cut >= 0 else ""
-                if group and after.startswith(group):  # it was in the page before
-                    at = bisect.bisect_left(order, _beyond(group), at)
-                    continue
-                if len(items) + len(prefixes) >= most:
-                    return Listing(items, prefixes, last)
-                if group:
-                    prefixes.append(group)
-                    at = bisect.bisect_left(order, _beyond(group), at)
-                    last = order[at - 1]
-                else:
-                    items.append(holder.items[name])
-                    last = name
-                    at += 1
-            return Listing(items, prefixes, "")
-
-
-def _beyond(prefix: str) -> str:
-    """The least string that is greater than all that begin with `prefix`."""
-    return (
-        prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        if ord(prefix[-1]) < 0x10FFFF
-        else prefix + "\U0010ffff"
-    )
+            return page(self.bucket(bucket), wanted, self._clock())
 
 
 def _patched(old: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

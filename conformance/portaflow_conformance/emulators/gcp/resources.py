@@ -32,8 +32,9 @@ def item_json(item: Item, base: str) -> dict[str, Any]:
         "timeCreated": stamp(item.created),
         "updated": stamp(item.updated),
         "timeStorageClassUpdated": stamp(item.created),
-        "timeFinalized": stamp(item.created),
     }
+    if item.finished:
+        value["timeFinalized"] = stamp(item.updated if item.appended else item.created)
     if item.md5:
         value["md5Hash"] = item.md5
     if item.components:

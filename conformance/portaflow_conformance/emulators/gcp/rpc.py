@@ -7,11 +7,12 @@ does them. It is loaded by its first call, for Google's messages cost a second a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
@@ -62,6 +63,7 @@ class Call:
 
 
 Method = Callable[[Any, Call], Any]
+Stream = Callable[[Iterator[Any], Call], Iterator[Any]]  # the requests come as it asks for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,14 @@ class Service:
 
     `begins` are the methods whose effect goes on after their answer: of these a hang, and
     other faults, strike what they begin. `private` are fields that the log must not hold.
+    `streams` are methods whose requests, answers or both are a stream: one call of the log.
     """
 
     log: str  # "dataproc": calls are logged as gcp:dataproc.CreateCluster
     methods: Mapping[str, tuple[Any, Method]]
     begins: frozenset[str] = frozenset()
     private: frozenset[str] = frozenset()
+    streams: Mapping[str, tuple[Any, Stream]] = field(default_factory=dict)
 
 
 class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -123,12 +127,64 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
             except RefusedError as error:
                 context.abort(error.code, error.message)
 
+        if name in service.streams:
+            return self._streaming(service, name, who)
         kind: Any = asked.pb() if hasattr(asked, "pb") else asked  # type: ignore[union-attr]
         return grpc.unary_unary_rpc_method_handler(
             answer,
             request_deserializer=kind.FromString if kind else None,
             response_serializer=_serialized,
         )
+
+    def _streaming(self, service: Service, name: str, who: str) -> grpc.RpcMethodHandler:
+        """On the wire one message is a stream of one: this handles every kind of streams."""
+        asked, do = service.streams[name]
+
+        def answers(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+            try:
+                if not who:
+                    text = "Request had invalid authentication credentials."
+                    raise RefusedError(Code.UNAUTHENTICATED, text)
+                yield from self._flow(service, name, who, do, requests, context)
+            except RefusedError as error:
+                context.abort(error.code, error.message)
+
+        return grpc.stream_stream_rpc_method_handler(
+            answers,
+            request_deserializer=asked.pb().FromString,
+            response_serializer=_serialized,
+        )
+
+    def _flow(
+        self, service: Service, name: str, who: str, do: Stream, requests: Iterator[Any],
+        context: grpc.ServicerContext,
+    ) -> Iterator[Any]:  # fmt: skip
+        """A fault strikes the first answer, with what has led to it; "die" what follows."""
+        first = next(requests, None)
+        if first is None:
+            return
+        params = _params(first, service.private)
+        fault = self._place.control.called(f"gcp:{service.log}.{name}", who, **params)
+        if fault and fault.effect == "hang":
+            self._hang(context)
+        dies = fault is not None and fault.effect == "die"
+        answers = do(chain((first,), _broken() if dies else requests), Call(who, fault))
+        try:
+            answer = struck(fault, lambda: next(answers, None), _refuse)
+            if answer is None:
+                return
+            yield answer
+            if dies:
+                raise Reset(applied=False)
+            yield from answers
+        except Reset as error:
+            self._reset(context, error)
+
+    def _reset(self, context: grpc.ServicerContext, error: Reset) -> NoReturn:
+        """gRPC's server cannot reset a connection; whoever comes without a tunnel gets the
+        status that a client makes of a reset."""
+        self._place.abort(int(context.peer().rpartition(":")[2]))
+        raise RefusedError(Code.UNAVAILABLE, "Socket closed") from error
 
     def _service(self, full: str) -> Service:
         with self._loading:
@@ -151,10 +207,7 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         try:
             return struck(fault, lambda: method(request, Call(who, fault)), _refuse)
         except Reset as error:
-            # gRPC's server cannot reset a connection; whoever comes without a tunnel gets the
-            # status that a client makes of a reset.
-            self._place.abort(int(context.peer().rpartition(":")[2]))
-            raise RefusedError(Code.UNAVAILABLE, "Socket closed") from error
+            self._reset(context, error)
 
     def _hang(self, context: grpc.ServicerContext) -> None:
         gone = threading.Event()
@@ -162,6 +215,12 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
             while not gone.wait(0.1) and not self._closing.is_set():
                 pass
         raise RefusedError(Code.CANCELLED, "the client went away")
+
+
+def _broken() -> Iterator[Any]:
+    """What follows the first request of a stream that dies."""
+    raise Reset(applied=False)
+    yield
 
 
 def _params(request: Any, private: frozenset[str]) -> dict[str, Any]:

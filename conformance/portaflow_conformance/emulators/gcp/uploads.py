@@ -63,7 +63,8 @@ class Uploads:
         holder = self._objects.bucket(bucket)
         conditions.check(holder.items.get(name))
         key = secrets.token_urlsafe(32)
-        session = Resumable(key, bucket, name, self._objects.draft(), fields, conditions, total)
+        draft = self._objects.draft().close()
+        session = Resumable(key, bucket, name, draft, fields, conditions, total)
         with self._lock:
             self._sessions[key] = session
         return session
@@ -110,21 +111,43 @@ class Uploads:
             if session.total not in (None, draft.size):
                 text = f"{draft.size} bytes were uploaded where {session.total} were announced"
                 raise invalid(f"Invalid request. {text}.")
-            session.item = finish(
-                self._objects, session.bucket, session.name, draft, session.fields,
-                session.conditions,
-            )  # fmt: skip
+            self._finish(session)
+
+    def write(self, session: Resumable, offset: int, data: bytes) -> None:
+        """Take what a stream sends; nothing more is taken of what is an object already."""
+        with session.lock:
+            if session.item is None:
+                self._take(session.draft, offset, iter((data,)))
+
+    def end(self, session: Resumable, promised: Mapping[str, str]) -> Item:
+        """Make an object of what has arrived."""
+        with session.lock:
+            if session.item is None:
+                session.fields = {**session.fields, **promised}
+                self._finish(session)
+            assert session.item is not None
+            return session.item
+
+    def _finish(self, session: Resumable) -> None:
+        session.item = finish(
+            self._objects, session.bucket, session.name, session.draft, session.fields,
+            session.conditions,
+        )  # fmt: skip
 
     @staticmethod
     def _take(draft: Draft, start: int, body: Iterator[bytes]) -> None:
         if start > draft.size:
             text = f"the upload offset is {start} byte(s), where {draft.size} have arrived"
-            raise invalid(f"Invalid request. According to the Content-Range header, {text}.")
+            text = f"Invalid request. According to the Content-Range header, {text}."
+            raise GcsError(400, "outOfRange", text)
         known = draft.size - start  # sent again by a client that had no answer
-        for data in body:
-            new = data[known:]
-            known = max(known - len(data), 0)
-            draft.write(new)
+        try:
+            for data in body:
+                new = data[known:]
+                known = max(known - len(data), 0)
+                draft.write(new)
+        finally:
+            draft.close()
 
     def initiate(self, bucket: str, name: str, fields: Mapping[str, Any]) -> Multipart:
         self._objects.bucket(bucket)

@@ -21,6 +21,7 @@ from typing import IO, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from ..faults import Reset, abort_socket
+from .crossing import Crossing
 
 _CHUNK = 2**18
 _IDLE = 75.0  # seconds after which a silent connection is closed
@@ -190,10 +191,14 @@ class HttpServer(ThreadingMixIn, TCPServer):
     allow_reuse_address = True
 
     def __init__(
-        self, application: Callable[[Request], Response], certificate: Path | None = None
+        self,
+        application: Callable[[Request], Response],
+        certificate: Path | None = None,
+        crossing: Crossing | None = None,
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.application = application
+        self._crossing = crossing
         self.secure = certificate is not None
         self._tls: ssl.SSLContext | None = None
         if certificate:
@@ -220,6 +225,9 @@ class HttpServer(ThreadingMixIn, TCPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         plain = request
+        if self._crossing and self._crossing.carried(request, _IDLE):
+            self._forget(request)
+            return
         if self._tls:  # here and not in accept: a slow handshake holds up nobody else
             request.settimeout(_IDLE)
             try:
