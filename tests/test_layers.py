@@ -23,7 +23,7 @@ ORDER = [
 """Modules of portaflow; each may import those before it. A new one takes its place here."""
 
 ONLY_IN = {
-    "airflow": ("portaflow.airflow",),
+    "airflow": ("portaflow.airflow", "portaflow_aws.connect", "portaflow_gcp.connect"),
     "pluggy": ("portaflow.hookspecs", "portaflow.plugins"),
 }
 SDKS = {
