@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 Effect = Literal[
     "throttle", "error", "latency", "reset-before", "reset-after", "hang", "fail", "die",
-    "hide", "expire-watch", "evict",
+    "capacity", "hide", "expire-watch", "evict",
 ]  # fmt: skip
 
 _KEPT = 20_000  # calls in memory: hours of load must not grow without end; the file has all

@@ -65,6 +65,7 @@ def _java(truststore: Path, port: int) -> str:
         "http.proxyPort": port,
         "https.proxyHost": "127.0.0.1",
         "https.proxyPort": port,
+        "http.nonProxyHosts": "127.*|localhost",  # for both schemes; AWS's SDK has no default
         "javax.net.ssl.trustStore": truststore,
         "javax.net.ssl.trustStoreType": "PKCS12",
         "javax.net.ssl.trustStorePassword": TRUSTSTORE_PASSWORD,

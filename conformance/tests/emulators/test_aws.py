@@ -20,6 +20,7 @@ _ROLES = """
 emr, s3 = boto3.client("emr"), boto3.client("s3")
 roles = dict(ServiceRole="EMR_DefaultRole", JobFlowRole="EMR_EC2_DefaultRole", Name="words",
              ReleaseLabel="emr-7.1.0", LogUri="s3://logs/emr/")
+nodes = {"MasterInstanceType": "m5.xlarge", "KeepJobFlowAliveWhenNoSteps": True}
 quick = {"Delay": 1, "MaxAttempts": 240}
 """
 
@@ -48,7 +49,7 @@ def step(name, *args, fail="CONTINUE"):
             "HadoopJarStep": {{"Jar": "command-runner.jar", "Args": list(args)}}}}
 count = step("count", "spark-submit", "--deploy-mode", "cluster", "s3://data/words.py",
              "s3://data/in/", "s3://data/out")
-flow = emr.run_job_flow(**roles, Steps=[count], Instances={{"KeepJobFlowAliveWhenNoSteps": True}})
+flow = emr.run_job_flow(**roles, Steps=[count], Instances=nodes)
 flow = flow["JobFlowId"]
 (first,) = emr.list_steps(ClusterId=flow)["Steps"]
 emr.get_waiter("cluster_running").wait(ClusterId=flow, WaiterConfig=quick)
@@ -91,8 +92,8 @@ def test_errors_and_faults_are_those_of_aws(tmp_path: Path) -> None:
         out = _python(
             """
 print(code(emr.describe_cluster, ClusterId="j-NONE"))
-print(code(emr.run_job_flow, **{**roles, "ReleaseLabel": "emr-99.0.0"}, Instances={}))
-keep = {"KeepJobFlowAliveWhenNoSteps": True, "TerminationProtected": True}
+print(code(emr.run_job_flow, **{**roles, "ReleaseLabel": "emr-99.0.0"}, Instances=nodes))
+keep = {**nodes, "TerminationProtected": True}
 bad = emr.run_job_flow(**roles, Instances=keep)["JobFlowId"]
 flow = emr.run_job_flow(**roles, Instances=keep)["JobFlowId"]
 emr.add_tags(ResourceId=flow, Tags=[{"Key": "k", "Value": "v"}])
@@ -137,7 +138,7 @@ def step(name, fail="CONTINUE", *args):
     return {"Name": name, "ActionOnFailure": fail,
             "HadoopJarStep": {"Jar": "command-runner.jar", "Args": args}}
 flow = emr.run_job_flow(**roles, StepConcurrencyLevel=1, Steps=[step("a"), step("b"), step("c")],
-                        Instances={"KeepJobFlowAliveWhenNoSteps": True})["JobFlowId"]
+                        Instances=nodes)["JobFlowId"]
 def states():
     steps = emr.list_steps(ClusterId=flow)["Steps"]
     return " ".join(s["Status"]["State"] for s in reversed(steps))
@@ -174,11 +175,11 @@ def status(flow):
     return emr.describe_cluster(ClusterId=flow)["Cluster"]["Status"]
 bad = {"Name": "bad", "ActionOnFailure": "CONTINUE",
        "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["hive"]}}
-once = emr.run_job_flow(**roles, Steps=[bad], Instances={"KeepJobFlowAliveWhenNoSteps": False})
-once = once["JobFlowId"]
+ends = {**nodes, "KeepJobFlowAliveWhenNoSteps": False}
+once = emr.run_job_flow(**roles, Steps=[bad], Instances=ends)["JobFlowId"]
 emr.get_waiter("cluster_terminated").wait(ClusterId=once, WaiterConfig=quick)
 print(status(once)["StateChangeReason"]["Code"])
-idle = emr.run_job_flow(**roles, Instances={"KeepJobFlowAliveWhenNoSteps": True})["JobFlowId"]
+idle = emr.run_job_flow(**roles, Instances=nodes)["JobFlowId"]
 emr.put_auto_termination_policy(ClusterId=idle, AutoTerminationPolicy={"IdleTimeout": 600})
 print(emr.get_auto_termination_policy(ClusterId=idle)["AutoTerminationPolicy"])
 until(lambda: status(idle)["State"], "WAITING")

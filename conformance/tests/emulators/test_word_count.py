@@ -59,7 +59,8 @@ step = {"Name": "count", "ActionOnFailure": "CONTINUE", "HadoopJarStep": {
                                           "s3://data/words.py", "s3://data/in/", "s3://data/emr"]}}
 flow = emr.run_job_flow(
     Name="words", ReleaseLabel="emr-7.1.0", ServiceRole="EMR_DefaultRole",
-    JobFlowRole="EMR_EC2_DefaultRole", Instances={"KeepJobFlowAliveWhenNoSteps": True},
+    JobFlowRole="EMR_EC2_DefaultRole",
+    Instances={"KeepJobFlowAliveWhenNoSteps": True, "MasterInstanceType": "m5.xlarge"},
     Steps=[step])["JobFlowId"]
 (step,) = emr.list_steps(ClusterId=flow)["Steps"]
 state = lambda: emr.describe_step(ClusterId=flow, StepId=step["Id"])["Step"]["Status"]["State"]

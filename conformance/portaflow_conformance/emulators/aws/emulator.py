@@ -9,7 +9,9 @@ from typing import ClassVar
 
 from portaflow.errors import RunError
 
+from ..environment import routing
 from ..place import Emulator, Place
+from ..proxy import Proxy
 from .front import Front
 from .s3front import S3Front
 from .seaweed import Seaweed
@@ -51,10 +53,22 @@ class AwsEmulator(Emulator):
         s3 = S3Front(self.place, pem, store.port)
         s3.start()
         self._undo.callback(s3.stop)
-        front = Front(self.place, pem, store.port, KEY, SECRET)
+        # What a job calls goes by a way of its own: it runs on this machine, and must not reach a
+        # real cloud from it.
+        proxy = Proxy(self.place.control, self._reached_by_jobs)
+        proxy.start()
+        self._undo.callback(proxy.stop)
+        env = {**routing(self.place.folder, self.place.authority, proxy.port), **self.env()}
+        front = Front(self.place, pem, store.port, KEY, SECRET, env)
         self._undo.callback(front.stop)
         store.wait()
         self._s3, self._front = s3.port, front.port
+
+    def _reached_by_jobs(self) -> Mapping[str, int]:
+        routes: dict[str, int] = {}
+        for other in self.place.others.values():
+            routes |= other.routes()
+        return {**routes, **self.routes()}
 
     def routes(self) -> Mapping[str, int]:
         return {

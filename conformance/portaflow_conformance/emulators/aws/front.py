@@ -7,7 +7,7 @@ import json
 import re
 import ssl
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +20,12 @@ from ..control import Fault
 from ..faults import Reset, abort_socket, struck
 from ..place import Place
 from .eks import Eks
+from .emr import Emr
 from .rest import Asked, RefusedError, Service, named
 from .serverless import Serverless
 from .shop import Shop
 
-_MOTO = ("elasticmapreduce", "sts", "secretsmanager")
+_MOTO = ("sts", "secretsmanager")
 _REST = ("emr-serverless", "eks")
 _NAMES = {"elasticmapreduce": "emr"}
 _SCOPE = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/")
@@ -38,14 +39,20 @@ class _Quiet(WSGIRequestHandler):
 
 
 class Front:
-    def __init__(self, place: Place, pem: Path, s3: int, key: str, secret: str) -> None:
+    def __init__(
+        self, place: Place, pem: Path, s3: int, key: str, secret: str, env: Mapping[str, str]
+    ) -> None:
         self._place = place
         self._loading = threading.Lock()
         self._moto: Any = None
-        self._store = (s3, key, secret)
+
+        def shop(name: str) -> Shop:
+            return Shop(place.folder / name, place.control, place.pace, (s3, key, secret), env)
+
         self._own: dict[str, Service] = {
             "eks": Eks(place, key, secret),
-            "emr-serverless": Serverless(self._shop("emr-serverless")),
+            "elasticmapreduce": Emr(shop("emr")),
+            "emr-serverless": Serverless(shop("emr-serverless")),
         }
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
@@ -63,10 +70,6 @@ class Front:
         self._server.server_close()
         for service in self._own.values():
             service.stop()
-        if self._moto is not None:
-            from .emr import stop_all
-
-            stop_all()
 
     def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -80,14 +83,7 @@ class Front:
                 return self._ours(start, self._own[service], operation, replace(asked, fault=fault))
             if service not in _MOTO:
                 return _error(start, 501, "NotImplemented", f"{called} is not in the local AWS")
-            app = self._app()
-            from .cluster import LiveCluster
-
-            LiveCluster.ordered.fault = fault
-            try:
-                answer: Iterable[bytes] = app(environ, start)
-            finally:
-                LiveCluster.ordered.fault = None
+            answer: Iterable[bytes] = self._app()(environ, start)
             return answer
 
         def refuse(fault: Fault) -> Iterable[bytes]:
@@ -108,10 +104,6 @@ class Front:
             return _error(start, error.status, error.code, error.message)
         return _said(start, "200 OK", {k: v for k, v in told.items() if v is not None})
 
-    def _shop(self, name: str) -> Shop:
-        place = self._place
-        return Shop(place.folder / name, place.control, place.pace, self._store)
-
     def _app(self) -> Any:
         """moto costs a second to load: not before a call needs it."""
         with self._loading:
@@ -120,10 +112,11 @@ class Front:
                     DomainDispatcherApplication,
                     create_backend_app,
                 )
+                from moto.secretsmanager.models import secretsmanager_backends
+                from moto.sts.models import sts_backends
 
-                from .emr import install
-
-                install(self._shop("emr"))
+                for left in (secretsmanager_backends, sts_backends):
+                    left.clear()  # by a stand-in that this process had before
                 self._moto = DomainDispatcherApplication(create_backend_app)
         return self._moto
 

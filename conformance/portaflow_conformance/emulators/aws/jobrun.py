@@ -123,7 +123,7 @@ class JobRun:
                 words,
                 self._folder,
                 conf={**self._shop.spark_conf(), **conf},
-                env=env,
+                env={**self._shop.env, **env},
                 stdout=self._folder / "stdout",
                 stderr=self._folder / "stderr",
             )

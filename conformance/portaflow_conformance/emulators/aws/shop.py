@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,25 @@ S3A = Connector(
 
 
 class Shop:
-    """`folder` is for the files of what runs; `s3` is port, key and secret of the store."""
+    """`folder` is for the files of what runs; `s3` is port, key and secret of the store; `env` is
+    that of a client of the local clouds, as what runs is one."""
 
     def __init__(
-        self, folder: Path, control: Control, pace: float, s3: tuple[int, str, str]
+        self,
+        folder: Path,
+        control: Control,
+        pace: float,
+        s3: tuple[int, str, str],
+        env: Mapping[str, str],
     ) -> None:
-        self.folder, self.control, self.pace = folder, control, pace
-        self._port, self._key, self._secret = s3
+        self.folder, self.control, self.pace, self.env = folder, control, pace, env
+        self._s3 = self._port, self._key, self._secret = s3
         self._client: Any = None
         self._making = threading.Lock()
+
+    def below(self, name: str) -> Shop:
+        """The same in a folder of its own."""
+        return Shop(self.folder / name, self.control, self.pace, self._s3, self.env)
 
     def spark_conf(self) -> dict[str, str]:
         """`s3://` is S3A here, as it is EMRFS or S3A there."""
@@ -62,6 +73,15 @@ class Shop:
             self.control.note(lost, uri=uri, error=str(error))
 
     def put(self, uri: str, body: bytes) -> None:
+        bucket, key = _parts(uri)
+        self._store().put_object(Bucket=bucket, Key=key, Body=body)
+
+    def get(self, uri: str) -> bytes:
+        bucket, key = _parts(uri)
+        body: bytes = self._store().get_object(Bucket=bucket, Key=key)["Body"].read()
+        return body
+
+    def _store(self) -> Any:
         import boto3  # type: ignore[import-untyped]
         from botocore.config import Config  # type: ignore[import-untyped]
 
@@ -75,5 +95,9 @@ class Shop:
                     aws_secret_access_key=self._secret,
                     config=Config(proxies={}, s3={"addressing_style": "path"}),
                 )
-        bucket, _, key = uri.partition("://")[2].partition("/")
-        self._client.put_object(Bucket=bucket, Key=key, Body=body)
+        return self._client
+
+
+def _parts(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    return bucket, key
