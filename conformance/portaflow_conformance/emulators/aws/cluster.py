@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +58,7 @@ class Cluster:
         self.scaling: Json | None = given.get("ManagedScalingPolicy")
         self.lock = threading.RLock()
         self.created = time.time()
-        self._shop, self._fault = shop.below(self.id), fault
+        self._shop, self._fault = shop.below(self.id, _defaults(given)), fault
         self._log_uri = f"{given['LogUri'].rstrip('/')}/" if given.get("LogUri") else ""
         self._logs = f"{self._log_uri}{self.id}/" if self._log_uri else ""
         self._ready: float | None = None
@@ -207,6 +208,7 @@ class Cluster:
         self._work()
         for step in self.steps:
             step.join()
+        shutil.rmtree(self._shop.folder, ignore_errors=True)
         time.sleep(third)
         with self.lock:
             self._ended = time.time()
@@ -307,6 +309,15 @@ class Cluster:
         for other in self.steps:
             if other.state == "PENDING":
                 other.cancel(_GRACE)
+
+
+def _defaults(given: Json) -> dict[str, str]:
+    """The properties that its configurations give all of its Spark."""
+    found: dict[str, str] = {}
+    for one in given.get("Configurations", ()):
+        if one.get("Classification") == "spark-defaults":
+            found |= one.get("Properties", {})
+    return found
 
 
 def _capacity(nodes: Nodes) -> Json:

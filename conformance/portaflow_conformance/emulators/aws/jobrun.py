@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
+import shutil
 import threading
 import time
 from typing import Any, Protocol
@@ -169,6 +170,7 @@ class JobRun:
         if self._running is not None:
             self._running.stop()
         self._keep_logs()  # they are there before the state says that the run has ended
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._ended = time.time()
         with self._lock:
             self.state, self.why, self._updated = state, why, self._ended

@@ -32,6 +32,7 @@ class Step:
         action = given.get("ActionOnFailure", "TERMINATE_CLUSTER")
         self.on_failure = action.replace("JOB_FLOW", "CLUSTER")
         self._shop = shop
+        self._bucket = logs
         self._logs = f"{logs}steps/{self.id}/" if logs else ""
         self._folder = shop.folder / self.id
         self._created = time.time()
@@ -40,6 +41,7 @@ class Step:
         self._grace = 0.0
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
+        self._failure: dict[str, str] = {}
         self._thread: threading.Thread | None = None
 
     def told(self) -> dict[str, Any]:
@@ -65,7 +67,7 @@ class Step:
         if "ExecutionRoleArn" in self.given:
             told["ExecutionRoleArn"] = self.given["ExecutionRoleArn"]
         if self.state == "FAILED":
-            told["Status"]["FailureDetails"] = self._failure()
+            told["Status"]["FailureDetails"] = self._failure
         return told
 
     def hidden(self) -> bool:
@@ -105,6 +107,7 @@ class Step:
             state = "CANCELLED"
         self._say(f"INFO Step {self.id} ended: {state}, exit code {code}")
         self._keep_logs()  # they are there before the state says that the step has ended
+        self._failure = self._said()  # the cluster's folder goes when it ends
         with self._lock:
             self.state, self._ended = state, time.time()
         if state != "CANCELLED":
@@ -120,12 +123,32 @@ class Step:
         try:
             if effect == "fail":
                 raise commands.CannotRunError("a fault on order")
-            running = commands.step(self._shop, jar["Jar"], args, self._folder)
+            running = commands.step(self._shop, jar, self._folder)
         except commands.CannotRunError as error:
             (self._folder / "stderr").write_text(f'Exception in thread "main" {error}\n', "utf-8")
             return 1
         self._say(f"INFO ProcessRunner started child process : {running.pid}")
-        return self._watch(running, effect)
+        code = self._watch(running, effect)
+        return self._of_cluster(code) if commands.on_cluster(jar) else code
+
+    def _of_cluster(self, code: int | None) -> int | None:
+        """Tell what the client of YARN tells of a driver that ran on the cluster, whose own
+        output is a container's."""
+        name = f"{int(self._created * 1000)}_{int(self.id[2:], 36) % 10_000:04}"
+        final = "KILLED" if code is None else "FAILED" if code else "SUCCEEDED"
+        said = f"INFO Client: Submitted application application_{name}\n"
+        said += f"INFO Client: Application report for application_{name} (state: FINISHED)\n"
+        said += f"\t final status: {final}\n"
+        if code:
+            said += 'Exception in thread "main" org.apache.spark.SparkException: Application '
+            said += f"application_{name} finished with failed status\n"
+        (self._folder / "stderr").write_text(said, "utf-8")
+        for log in ("stdout", "stderr") if self._bucket else ():
+            container = f"containers/application_{name}/container_{name}_01_000001"
+            uri = f"{self._bucket}{container}/{log}.gz"
+            driver = self._folder / f"{commands.DRIVER}{log}"
+            self._shop.keep_log(driver, uri, "aws:emr.logs-lost")
+        return code and 1
 
     def _watch(self, running: Running, effect: str) -> int | None:
         while (code := running.wait(_TICK)) is None:
@@ -146,7 +169,7 @@ class Step:
                 uri = f"{self._logs}{name}.gz"
                 self._shop.keep_log(self._folder / name, uri, "aws:emr.logs-lost")
 
-    def _failure(self) -> dict[str, str]:
+    def _said(self) -> dict[str, str]:
         told = {"Reason": "Unknown Error."}
         log = Path(self._folder / "stderr")
         said = log.read_text("utf-8", "replace") if log.exists() else ""
