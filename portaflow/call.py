@@ -19,11 +19,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from .backend import Cause, Driver, Handle, LogChunk, Request, State, Status
-from .data import store_errors
-from .errors import ConflictError, NotFoundError, PortaflowError, UnavailableError
+from .data import Stores, store_errors
+from .errors import BackendError, ConflictError, NotFoundError, PortaflowError, UnavailableError
 from .masking import mask, masked
 from .plan import CallSpec, call_request
 
@@ -36,6 +36,8 @@ _CALLED = str(Path(__file__).with_name("called.py"))
 class _Call:
     child: subprocess.Popen[bytes]
     log: IO[bytes]
+    value: IO[bytes]  # what the function returned, as JSON
+    result: str  # URI where that goes
     grace: float
     kill_at: float | None = None  # once it was asked to end
 
@@ -43,8 +45,8 @@ class _Call:
 class CallDriver(Driver[CallSpec]):
     """Runs functions of the pipeline in `folder`; logs go to the run's `home` when they end."""
 
-    def __init__(self, fs: Any, home: str, folder: Path) -> None:
-        self._fs, self._home, self._folder = fs, home, folder
+    def __init__(self, stores: Stores, home: str, folder: Path) -> None:
+        self._stores, self._home, self._folder = stores, home, folder
         self._calls: dict[str, _Call] = {}
         self._ended: dict[str, Status] = {}
         self._lock = threading.Lock()
@@ -63,7 +65,8 @@ class CallDriver(Driver[CallSpec]):
         with self._lock:
             if name in self._calls or name in self._ended:
                 raise ConflictError(f"call {name!r} has been made already")
-            log = tempfile.TemporaryFile()  # noqa: SIM115  read and closed when the call ends
+            # Both are read and closed when the call ends.
+            log, value = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
             try:
                 child = subprocess.Popen(
                     [sys.executable, "-P", "-u", _CALLED],
@@ -72,13 +75,16 @@ class CallDriver(Driver[CallSpec]):
                     stderr=subprocess.STDOUT,
                     cwd=self._folder,
                     env={**os.environ, **request["env"]},
+                    pass_fds=[value.fileno()],
                     start_new_session=True,
                 )
             except OSError as error:
                 raise UnavailableError(f"call {name!r} cannot be started: {error}") from error
-            self._calls[name] = _Call(child, log, request["grace"])
+            result = request["env"]["PORTAFLOW_RESULT"]
+            self._calls[name] = _Call(child, log, value, result, request["grace"])
         if child.stdin:
-            child.stdin.write(json.dumps(dict(request)).encode() + b"\n")
+            asked = {**request, "value": value.fileno()}
+            child.stdin.write(json.dumps(asked).encode() + b"\n")
             child.stdin.flush()
         return self._handle(name)
 
@@ -103,18 +109,39 @@ class CallDriver(Driver[CallSpec]):
         if call.child.stdin:
             call.child.stdin.close()
         _kill_group(call.child.pid)  # what the function left behind
+        verdict = self._returned(call) if code == 0 else None
         tail = _tail(call.log) + self._keep(name, call.log)
-        self._ended[name] = _verdict(call.kill_at is not None, code, tail)
+        self._ended[name] = verdict or _verdict(call.kill_at is not None, code, tail)
         del self._calls[name]
         call.log.close()
+        call.value.close()
         return self._ended[name]
+
+    def _returned(self, call: _Call) -> Status | None:
+        """Put what the function returned where a task's value is; a Status when that is refused.
+
+        Raises when it may work again later: the call has not ended before.
+        """
+        call.value.seek(0)
+        if not (data := call.value.read()):
+            return None
+        try:
+            with store_errors(call.result):
+                fs = self._stores(call.result)
+                fs.makedirs(call.result.rpartition("/")[0], exist_ok=True)
+                fs.pipe_file(call.result, data)
+        except BackendError as error:
+            if error.retryable:
+                raise
+            return Status(state=State.FAILED, reason=str(error), cause=Cause.DENIED)
+        return None
 
     def _keep(self, name: str, log: IO[bytes]) -> str:
         """Copy the log into the store; return what went wrong: that is no failed call."""
         path = f"{self._home}/_calls/{name}.log"
         log.seek(0)
         try:
-            with store_errors(path), self._fs.open(path, "wb") as kept:
+            with store_errors(path), self._stores(path).open(path, "wb") as kept:
                 for piece in masked(iter(lambda: log.read(_CHUNK), b"")):
                     kept.write(piece)
         except PortaflowError as error:
@@ -132,7 +159,7 @@ class CallDriver(Driver[CallSpec]):
                 return LogChunk(data=data, cursor=f"{read}:{start + len(data)}", end=False)
         path = f"{self._home}/_calls/{handle.name}.log"
         with store_errors(path):
-            data = self._fs.cat_file(path)[start : start + _CHUNK]
+            data = self._stores(path).cat_file(path)[start : start + _CHUNK]
         return LogChunk(data=data, cursor=f"{read}:{start + len(data)}", end=len(data) < _CHUNK)
 
     def stop(self, handle: Handle) -> None:

@@ -34,8 +34,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds before a call is made again
 _NO = (ConflictError, DeniedError, NotFoundError, QuotaError, RejectedError)
 """With these a provider says that it has started nothing."""
 
-Drivers = Callable[[str], Driver[Any]]
-"""The driver for a kind of action: "cluster", "job", "container" or "call"."""
+Drivers = Callable[[Action], Driver[Any]]
+"""The driver that carries out an action: by its kind and its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,13 @@ class Calls:
         self,
         plan: Plan,
         drivers: Drivers,
-        fs: Any,
+        stores: data.Stores,
         cancelled: threading.Event,
         on_trouble: Callable[[Exception, float], None] | None = None,
     ) -> None:
         self.messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._plan, self._drivers, self._fs, self._cancelled = plan, drivers, fs, cancelled
+        self._plan, self._drivers, self._stores = plan, drivers, stores
+        self._cancelled = cancelled
         self._poller = Poller(on_trouble)
         self._threads = _Threads(plan.max_parallel + 4)
 
@@ -96,7 +97,8 @@ class Calls:
         """Publish the task's outputs."""
 
         def commit() -> Answer:
-            manifest = patiently(lambda: data.commit(self._fs, action, attempt), self._cancelled)
+            fs = self._stores(action.home)
+            manifest = patiently(lambda: data.commit(fs, action, attempt), self._cancelled)
             return Committed(manifest["value"])
 
         self._submit(action, attempt, commit)
@@ -127,11 +129,11 @@ class Calls:
         `age`: seconds since it was started.
         """
         tell = lambda seen: self.messages.put((action, attempt, seen))  # noqa: E731
-        self._poller.watch(self._drivers(action.kind), handle, tell, age)
+        self._poller.watch(self._drivers(action), handle, tell, age)
 
     def look(self, action: Action, attempt: int, handle: Handle, age: float) -> None:
         """Watch `handle` closely: it was asked to end."""
-        if not self._poller.hurry(self._drivers(action.kind), handle.name):
+        if not self._poller.hurry(self._drivers(action), handle.name):
             self.watch(action, attempt, handle, age)
 
     def close(self, seconds: float) -> None:
@@ -143,7 +145,7 @@ class Calls:
     # -- what blocks
 
     def _start(self, action: Action, attempt: int, parent: Handle | None) -> Answer:
-        driver, name = self._drivers(action.kind), self.name(action, attempt)
+        driver, name = self._drivers(action), self.name(action, attempt)
         unclear = False
 
         def once() -> Answer:
@@ -155,7 +157,7 @@ class Calls:
             if self._cancelled.is_set() and not unclear:
                 return Status(state=State.STOPPED, reason="stopped on request")
             if action.home and not unclear:
-                data.clear(self._fs, action)
+                data.clear(self._stores(action.home), action)
             request = self._request(driver, action, name, parent)
             try:
                 return Started(driver.start(request, parent))
@@ -197,7 +199,7 @@ class Calls:
 
         Also when the run is cancelled, so nothing cuts the tries short.
         """
-        driver, name = self._drivers(of.kind), self.name(of, attempt)
+        driver, name = self._drivers(of), self.name(of, attempt)
         if handle is None and of.parent and parent is None:
             return None  # the cluster is gone, and what ran on it
         there = handle or patiently(lambda: driver.find(name, parent), None)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from .data import read_manifest, store_errors
+from .data import Stores, read_manifest, store_errors
 from .errors import NotFoundError
 from .multiset import RowDifference, compare_rows
 from .plan import Action
@@ -33,9 +33,9 @@ _LISTED = 10  # names in one message
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One run, and the filesystem in which its data is."""
+    """One run, and the filesystems in which its data is."""
 
-    fs: Any
+    stores: Stores
     past: Past
 
 
@@ -117,7 +117,7 @@ def compare(a: Side, b: Side, tolerance: float = 0.0) -> Comparison:
 
 
 def _tasks(past: Past) -> dict[str, Action]:
-    return {a.id: a for a in past.plan.actions if a.kind != "cluster"}
+    return {a.id: a for a in past.plan.actions if a.kind not in ("cluster", "transfer")}
 
 
 class _Task:
@@ -152,7 +152,7 @@ class _Task:
 
     def _manifest(self, side: Side, action: Action) -> Mapping[str, Any] | None:
         try:
-            return read_manifest(side.fs, action.home)
+            return read_manifest(side.stores(action.home), action.home)
         except NotFoundError:
             return None
 
@@ -199,7 +199,8 @@ class _Task:
             return f"{mine.size} bytes in A, {other.size} in B"
         if mine.checksum == other.checksum:
             return ""
-        sums = [_sha256(s.fs, f.uri) for s, f in zip(self._sides, (mine, other), strict=True)]
+        both = zip(self._sides, (mine.uri, other.uri), strict=True)
+        sums = [_sha256(side.stores(uri), uri) for side, uri in both]
         return "" if sums[0] == sums[1] else f"the same {mine.size} bytes in length, not in content"
 
     # -- tables
@@ -223,7 +224,7 @@ class _Task:
             self._differ(where, "rows", _told(found), tuple(found.examples))
 
     def _opened(self, kind: str, side: Side, files: Mapping[str, _File]) -> Table:
-        listed = [File(side.fs, f.uri, f.partition) for _, f in sorted(files.items())]
+        listed = [File(side.stores(f.uri), f.uri, f.partition) for _, f in sorted(files.items())]
         if kind == "csv":
             return Csv(listed, numeric=self._tolerance > 0)
         if kind == "json":

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +29,7 @@ from .errors import (
 )
 from .load import Project, naming
 from .pipeline import CallTask, ContainerTask, Source, SparkTask
-from .plan import Action, Image, Local, LocalFile, Staged, source_key
+from .plan import Action, Image, Local, LocalFile, Staged, image_key, source_key
 from .specs import of_target, tasks_on
 from .target import Target
 
@@ -58,7 +58,11 @@ def store_errors(where: str) -> Iterator[None]:
         raise UnavailableError(f"{where}: the store fails: {error}") from error
 
 
-def contents(fs: Any, paths: Sequence[str]) -> list[bytes | None]:
+Stores = Callable[[str], Any]
+"""The filesystem that holds a URI: with tasks in several places, a run has several stores."""
+
+
+def contents(stores: Stores, paths: Sequence[str]) -> list[bytes | None]:
     """What is in each object, several at a time; None for one that is not there.
 
     `cat` of fsspec takes a path with `[`, `*` or `?` in it for a pattern.
@@ -67,7 +71,7 @@ def contents(fs: Any, paths: Sequence[str]) -> list[bytes | None]:
     def one(path: str) -> bytes | None:
         try:
             with store_errors(path):
-                data: bytes = fs.cat_file(path)
+                data: bytes = stores(path).cat_file(path)
         except NotFoundError:
             return None
         return data
@@ -107,9 +111,10 @@ def _collect(project: Project, target: Target, wrong: Gathered) -> Local:
                             file = _inside(project.folder, path, where)
                             files[path] = _digest(path, file, where)
             case ContainerTask():
-                if task.image not in images:
+                place = target.placed(task.id)
+                if (key := image_key(task.image, place)) not in images:
                     with wrong.one():
-                        images[task.image] = _image(task.image, project, target)
+                        images[key] = _image(task.image, project, target.at(place))
             case CallTask():
                 module = task.function.partition(":")[0]
                 if module.endswith(".py"):
@@ -206,9 +211,10 @@ def _folder_digest(folder: Path) -> str:
 # -- staging
 
 
-def stage(fs: Any, staged: Iterable[Staged]) -> None:
+def stage(stores: Stores, staged: Iterable[Staged]) -> None:
     """Copy local files to their content-addressed keys; what is there already stays."""
     for item in staged:
+        fs = stores(item.uri)
         with store_errors(item.uri):
             if fs.exists(item.uri) and fs.size(item.uri) == item.file.size:
                 continue
@@ -240,7 +246,7 @@ def commit(fs: Any, action: Action, attempt: int) -> dict[str, Any]:
     manifest: dict[str, Any] = {
         "task": action.subject,
         "attempt": attempt,
-        "outputs": {name: _listed(fs, name, uri) for name, uri in action.outputs.items()},
+        "outputs": {name: listed(fs, name, uri) for name, uri in action.outputs.items()},
         "value": _value(fs, f"{action.home}/_result.json"),
     }
     data = json.dumps(manifest).encode()
@@ -275,13 +281,14 @@ def intact(fs: Any, action: Action) -> bool:
     """Whether the task is committed and its outputs are still what the manifest says."""
     try:
         manifest = read_manifest(fs, action.home)
-        now = {name: _listed(fs, name, uri) for name, uri in action.outputs.items()}
+        now = {name: listed(fs, name, uri) for name, uri in action.outputs.items()}
     except (NotFoundError, RunError):
         return False
     return bool(now == manifest["outputs"])
 
 
-def _listed(fs: Any, name: str, uri: str) -> dict[str, Any]:
+def listed(fs: Any, name: str, uri: str) -> dict[str, Any]:
+    """What a manifest says of an output: its URI, its bytes, and each file with its checksum."""
     with store_errors(uri):
         found: Mapping[str, Mapping[str, Any]] = fs.find(uri, detail=True)
         if not found:

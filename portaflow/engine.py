@@ -48,7 +48,7 @@ class Engine:
         self,
         plan: Plan,
         drivers: Drivers,
-        fs: Any,
+        stores: data.Stores,
         journal: Journal,
         *,
         past: Iterable[Event] = (),
@@ -59,9 +59,9 @@ class Engine:
         self.plan = plan
         self.state = RunState(plan, past)
         self.leaks: list[Handle] = []  # known at the end
-        self._fs, self._journal = fs, journal
+        self._stores, self._journal = stores, journal
         self._cancelled = threading.Event()
-        self._calls = Calls(plan, drivers, fs, self._cancelled, on_trouble)
+        self._calls = Calls(plan, drivers, stores, self._cancelled, on_trouble)
         self._messages = self._calls.messages
         self._outcomes = Outcomes(plan, self.state, self._cancelled)
         self._observe = observe or (lambda action, event: None)
@@ -89,7 +89,7 @@ class Engine:
         cannot be written or belongs to another engine.
         """
         try:
-            patiently(lambda: data.stage(self._fs, self.plan.staged), self._cancelled)
+            patiently(lambda: data.stage(self._stores, self.plan.staged), self._cancelled)
             self._events_of_resume()
             self._go_on()
         finally:
@@ -116,8 +116,8 @@ class Engine:
             self._pick_up()
             while not self.state.ended:
                 self._turn(self._wait())
-        except RunError:  # another engine has the run, and all but the calls with it
-            self._abandon(lambda action: action.kind == "call")
+        except RunError:  # another engine has the run, and all that is not inside this one
+            self._abandon(lambda action: action.inside)
             raise
         except Exception as error:  # without a journal nothing more may be started
             self._raise_leaks(self._abandon(lambda action: action.verb == "start"))
@@ -303,7 +303,7 @@ class Engine:
             ask = partial(self._calls.ask, action, mine.attempt, handle, self._parent(action))
             try:
                 ask()
-                if action.kind == "call":
+                if action.inside:
                     ask()  # the second time is a kill: nobody will look again
             except Exception:  # also a plugin's fault must not keep the others
                 name = self._calls.name(action, mine.attempt)
@@ -344,8 +344,10 @@ class Engine:
     def _events_of_resume(self) -> None:
         now, cancelled = time.time(), self._cancelled.is_set()
         for action in self.plan.actions:
-            done = self.state[action.id].phase is Phase.DONE and action.home and not cancelled
-            if done and not patiently(partial(data.intact, self._fs, action), self._cancelled):
+            if cancelled or not action.home or self.state[action.id].phase is not Phase.DONE:
+                continue
+            intact = partial(data.intact, self._stores(action.home), action)
+            if not patiently(intact, self._cancelled):
                 self._event(
                     Event(
                         action=action.id, phase=Phase.WAITING, time=now,
@@ -359,5 +361,5 @@ class Engine:
                 self._event(event)
         for action in self.plan.actions:
             phase = self.state[action.id].phase
-            if action.kind == "call" and phase in BUSY - {Phase.COMMITTING}:
+            if action.inside and phase in BUSY - {Phase.COMMITTING}:
                 self._event(self._outcomes.lost_call(action, now))

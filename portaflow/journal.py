@@ -52,7 +52,8 @@ class Journal:
         if not paths:
             raise NotFoundError(f"there is no run at {self.home}")
         events: list[Event] = []
-        for number, (path, data) in enumerate(zip(paths, contents(self.fs, paths), strict=True), 1):
+        found = zip(paths, contents(lambda path: self.fs, paths), strict=True)
+        for number, (path, data) in enumerate(found, 1):
             if data is None or Path(path).stem != f"{number:0{_WIDTH}d}":
                 raise RunError(f"{path}: record {number} of the journal is missing")
             events += self._events(path, data)

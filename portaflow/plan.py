@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from .backend import Driver, Fit, Request, Spec
 
-ActionKind = Literal["cluster", "job", "container", "call"]
+ActionKind = Literal["cluster", "job", "container", "call", "transfer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Image:
 class Local:
     """All that a plan must know of local files.
 
-    `files`: by path as the pipeline says it, or by `source_key`; `images`: by image.
+    `files`: by path as the pipeline says it, or by `source_key`; `images`: by `image_key`.
     """
 
     files: Mapping[str, LocalFile] = field(default_factory=dict)
@@ -57,6 +57,11 @@ class Local:
 def source_key(name: str) -> str:
     """What the file of a source is known by: its path may be relative to another folder."""
     return f"source {name}"
+
+
+def image_key(image: str, place: str) -> str:
+    """What an image is known by: each place has references of its own."""
+    return f"{image} on {place}" if place else image
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,14 @@ class CallSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSpec(Spec):
+    """Outputs to copy to another store: output -> the URI that has it, and where it goes."""
+
+    home: str  # URI under which the task that wrote them did
+    copies: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """Start one thing and wait until it counts as done, or stop what another one started.
 
@@ -88,6 +101,7 @@ class Action:
     verb: Literal["start", "attach", "stop"]
     kind: ActionKind
     subject: str  # the task's id or the cluster's name
+    place: str = ""  # the target that does it; "" is the plan's own
     backend: str = ""
     name: str = ""
     request: Request | None = None
@@ -101,6 +115,11 @@ class Action:
     inputs: Mapping[str, str] = field(default_factory=dict)  # name -> URI
     outputs: Mapping[str, str] = field(default_factory=dict)  # name -> URI
     home: str = ""  # URI under which the task writes all it writes
+
+    @property
+    def inside(self) -> bool:
+        """Whether the engine does it itself, so that it ends when the engine does."""
+        return self.kind in ("call", "transfer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +174,10 @@ class Plan:
 
 
 def _action_json(action: Action) -> dict[str, Any]:
-    shown = ("verb", "kind", "backend", "name", "parent", "undoes", "inputs", "outputs", "request")
+    shown = (
+        *("verb", "kind", "place", "backend", "name", "parent", "undoes"),
+        *("inputs", "outputs", "request"),
+    )
     body = {key: value for key in shown if (value := getattr(action, key))}
     return {"id": action.id, "needs": sorted(action.needs), **body}
 
@@ -177,6 +199,12 @@ def native_request(driver: Driver[Any], name: str, spec: Spec, parent: str) -> R
     """The provider's request for one attempt, the user's overrides merged in."""
     request = driver.request(name, spec, parent)
     return merged(request, spec.overrides) if spec.overrides else request
+
+
+def transfer_request(name: str, spec: TransferSpec) -> Request:
+    """What the engine's own driver of transfers is sent."""
+    copies = {o: {"from": source, "to": copy} for o, (source, copy) in spec.copies.items()}
+    return {"name": name, "home": spec.home, "copies": copies}
 
 
 def call_request(name: str, spec: Spec) -> Request:

@@ -7,8 +7,8 @@ digested before (`data.collect`). Execution sends the requests that stand in the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from .backend import Capability, Fit, Kind, Request, Spec, Support, Verdict
 from .errors import (
@@ -17,11 +17,24 @@ from .errors import (
     PluginError,
     PortaflowError,
     RejectedError,
+    TargetError,
     UnsupportedError,
 )
 from .names import resource_name
 from .pipeline import CallTask, Cluster, ContainerTask, Pipeline, SparkTask, Task
-from .plan import Action, ActionKind, Local, Note, Plan, Run, call_request, merged, native_request
+from .plan import (
+    Action,
+    ActionKind,
+    Local,
+    Note,
+    Plan,
+    Run,
+    TransferSpec,
+    call_request,
+    merged,
+    native_request,
+    transfer_request,
+)
 from .plugins import Backends
 from .specs import Asks, overridden, tasks_on
 from .target import Target
@@ -37,8 +50,17 @@ def plan(
     return _Planner(pipeline, target, run, backends, local or Local()).plan()
 
 
-Users = Mapping[str, tuple[Cluster, list[str]]]
-"""Cluster name -> the cluster as the target wants it, and the ids of the tasks on it."""
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A cluster as its target wants it, that target's place, and the ids of the tasks on it."""
+
+    cluster: Cluster
+    place: str
+    tasks: list[str]
+
+
+Users = Mapping[str, _Shared]
+"""By cluster name."""
 
 
 class _Planner:
@@ -49,26 +71,30 @@ class _Planner:
     ) -> None:
         self.pipeline, self.target, self.run = pipeline, target, run
         self.backends = backends
-        self.asks = Asks(pipeline, target, run, backends.store, local)
+        self.asks = Asks(pipeline, target, run, backends, local)
         self.upstream = pipeline.upstream()
         self.actions: list[Action] = []
         self.names: dict[str, str] = {}  # of the clusters' actions
         self.notes: list[Note] = []
+        self.transfers = _transfers(pipeline, target, self.asks)  # by reader, and by writer
 
     def plan(self) -> Plan:
         tasks = tasks_on(self.pipeline, self.target)
         users = self._users(tasks)
-        first = {ids[0]: (cluster, ids) for cluster, ids in users.values()}
-        last = {ids[-1]: (cluster, ids) for cluster, ids in users.values()}
+        first = {shared.tasks[0]: shared for shared in users.values()}
+        last = {shared.tasks[-1]: shared for shared in users.values()}
         wrong = Gathered()
         for task in tasks:  # each after what it needs, and so each cluster too
             if task.id in first:
                 with wrong.one():
-                    self._start_cluster(*first[task.id])
+                    self._start_cluster(first[task.id])
             with wrong.one():
                 self._start_task(task, users)
-            if task.id in last and not last[task.id][0].attach:
-                self._stop_cluster(*last[task.id])
+            for transfer in self.transfers.get(task.id, ()):
+                if transfer.writer == task.id:
+                    self._start_transfer(transfer)
+            if task.id in last and not last[task.id].cluster.attach:
+                self._stop_cluster(last[task.id])
         with wrong.one():
             self._refuse()
         wrong.tell()
@@ -98,24 +124,34 @@ class _Planner:
 
     def _users(self, tasks: Iterable[Task]) -> Users:
         """Who shares which cluster; nobody on a serverless backend."""
-        spark = [t for t in tasks if isinstance(t, SparkTask)]
-        if not spark or self.backends.compute.clusters is None:
-            return {}
         clusters = {c.name: c for c in self.pipeline.clusters}
-        users: dict[str, tuple[Cluster, list[str]]] = {}
-        for task in spark:
+        users: dict[str, _Shared] = {}
+        for task in tasks:
+            place = self.target.placed(task.id)
+            if not isinstance(task, SparkTask) or self._at(place).compute.clusters is None:
+                continue
             name = _cluster_of(task)
             if not task.cluster and name in clusters:
                 raise DefinitionError(f"task {task.id!r}: name its cluster; {name!r} is taken")
             if name not in users:
-                settings = self.target.clusters.get(name, {})
-                where = f"{self.target.where}: clusters.{name}"
+                there = self.target.at(place)
+                settings, where = there.clusters.get(name, {}), f"{there.where}: clusters.{name}"
                 cluster = clusters.get(name) or Cluster(name=name)
-                users[name] = overridden(cluster, settings, where), []
-            users[name][1].append(task.id)
+                users[name] = _Shared(overridden(cluster, settings, where), place, [])
+            if users[name].place != place:
+                other = users[name].tasks[0]
+                raise TargetError(
+                    f"{self.target.where}: place: tasks {other!r} and {task.id!r} share cluster "
+                    f"{name!r}, so they must be in one place"
+                )
+            users[name].tasks.append(task.id)
         return users
 
-    def _start_cluster(self, cluster: Cluster, users: list[str]) -> None:
+    def _at(self, place: str) -> Backends:
+        return self.backends.at(place)
+
+    def _start_cluster(self, shared: _Shared) -> None:
+        cluster, place, users = shared.cluster, shared.place, shared.tasks
         id = f"cluster/{cluster.name}"
         if cluster.attach:
             self.names[id] = cluster.attach
@@ -125,32 +161,34 @@ class _Planner:
                     verb="attach",
                     kind="cluster",
                     subject=cluster.name,
-                    backend=self.backends.compute.name,
+                    place=place,
+                    backend=self._at(place).compute.name,
                     name=cluster.attach,
                     timeout=cluster.timeout,
                 )
             )
             return
-        ask = self.asks.cluster(cluster)
+        ask = self.asks.cluster(cluster, place)
         # It costs from its start: wait for what all tasks that use it first wait for.
         entries = _entries(users, self.upstream)
         common = frozenset.intersection(*(self.upstream[e] for e in entries))
         self._start(
-            id=id, kind="cluster", subject=cluster.name, spec=ask.spec, wanted=ask.wanted,
-            needs=common, timeout=cluster.timeout,
+            id=id, kind="cluster", subject=cluster.name, place=place, spec=ask.spec,
+            wanted=ask.wanted, needs=common, timeout=cluster.timeout,
         )  # fmt: skip
 
-    def _stop_cluster(self, cluster: Cluster, users: list[str]) -> None:
-        name, start = cluster.name, f"cluster/{cluster.name}"
+    def _stop_cluster(self, shared: _Shared) -> None:
+        name, start = shared.cluster.name, f"cluster/{shared.cluster.name}"
         self.actions.append(
             Action(
                 id=f"stop/{name}",
                 verb="stop",
                 kind="cluster",
                 subject=name,
-                backend=self.backends.compute.name,
+                place=shared.place,
+                backend=self._at(shared.place).compute.name,
                 undoes=start,
-                needs=frozenset([start, *users]),
+                needs=frozenset([start, *shared.tasks]),
             )
         )
 
@@ -158,48 +196,71 @@ class _Planner:
 
     def _start_task(self, task: Task, users: Users) -> None:
         ask = self.asks.task(task)
+        place = self.target.placed(task.id)
         needs, parent = self.upstream[task.id], ""
-        if isinstance(task, SparkTask) and users:
+        if isinstance(task, SparkTask) and self._at(place).compute.clusters is not None:
             parent = f"cluster/{_cluster_of(task)}"
             needs |= {parent}
+        needs |= {t.id for t in self.transfers.get(task.id, ()) if t.writer != task.id}
         self._start(
-            id=task.id, kind=_KINDS[type(task)], subject=task.id, spec=ask.spec,
+            id=task.id, kind=_KINDS[type(task)], subject=task.id, place=place, spec=ask.spec,
             wanted=ask.wanted, parent=parent, needs=needs,
             timeout=task.timeout, retries=task.retries, retry_delay=task.retry_delay,
             inputs=ask.inputs, outputs=ask.outputs, home=ask.home,
         )  # fmt: skip
 
+    def _start_transfer(self, transfer: _Transfer) -> None:
+        asks, writer, there = self.asks, transfer.writer, self.target.placed(transfer.writer)
+        home = asks.task_home(writer, transfer.place)
+        copies = {
+            o: (asks.output(writer, o, there), asks.output(writer, o, transfer.place))
+            for o in sorted(transfer.outputs)
+        }
+        spec = TransferSpec(owner=asks.owner, home=asks.task_home(writer, there), copies=copies)
+        self._start(
+            id=transfer.id, kind="transfer", place=transfer.place, spec=spec, wanted={},
+            subject=f"{writer} to {transfer.place or self.target.name}",
+            needs=frozenset([writer]), home=home,
+            inputs={o: source for o, (source, _) in copies.items()},
+            outputs={o: copy for o, (_, copy) in copies.items()},
+        )  # fmt: skip
+
     def _start(
-        self, *, id: str, kind: ActionKind, subject: str, spec: Spec,
+        self, *, id: str, kind: ActionKind, subject: str, place: str, spec: Spec,
         wanted: Mapping[str, Capability | None], parent: str = "",
         needs: frozenset[str] = frozenset(), **rest: Any,
     ) -> None:  # fmt: skip
         name = resource_name(self.pipeline.name, self.asks.home, kind, subject)
         if kind == "cluster":
             self.names[id] = name
-        if kind == "call":
-            backend, request = "call", call_request(name, spec)
+        backend: str = kind
+        if isinstance(spec, TransferSpec):
+            request = transfer_request(name, spec)
+        elif kind == "call":
+            request = call_request(name, spec)
         else:
-            owner = self.backends.container if kind == "container" else self.backends.compute
+            backends, target = self._at(place), self.target.at(place)
+            owner = backends.container if kind == "container" else backends.compute
             backend = owner.name
-            binding = self.target.container if kind == "container" else self.target.compute
+            binding = target.container if kind == "container" else target.compute
             shared = binding.overrides.get(kind, {}) if binding else {}
             if shared:
                 spec = replace(spec, overrides=merged(shared, spec.overrides))
-            verdicts, request = self._say(id, kind, backend, name, spec, parent)
+            verdicts, request = self._say(id, cast(Kind, kind), backends, name, spec, parent)
             self._fit(id, verdicts, wanted, owner.capabilities)
         self.actions.append(
             Action(
-                id=id, verb="start", kind=kind, subject=subject, backend=backend, name=name,
-                request=request, spec=spec, parent=parent, needs=needs, **rest,
+                id=id, verb="start", kind=kind, subject=subject, place=place, backend=backend,
+                name=name, request=request, spec=spec, parent=parent, needs=needs, **rest,
             )
         )  # fmt: skip
 
     def _say(
-        self, id: str, kind: Kind, backend: str, name: str, spec: Spec, parent: str
+        self, id: str, kind: Kind, backends: Backends, name: str, spec: Spec, parent: str
     ) -> tuple[Mapping[str, Fit], Request]:
         """What the driver makes of a spec, and its request for it."""
-        driver = self.backends.driver(kind)
+        driver = backends.driver(kind)
+        backend = (backends.container if kind == "container" else backends.compute).name
         try:
             return driver.fit(spec), native_request(driver, name, spec, self.names.get(parent, ""))
         except RejectedError as error:
@@ -229,6 +290,37 @@ class _Planner:
         for name, fit in verdicts.items():
             if fit.verdict is not Verdict.HONOURED:
                 self.notes.append(Note(id, name, fit))
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """Outputs of one task that are read where its store is not at hand."""
+
+    id: str
+    writer: str
+    place: str
+    outputs: set[str]
+
+
+def _transfers(pipeline: Pipeline, target: Target, asks: Asks) -> Mapping[str, Iterable[_Transfer]]:
+    """Which transfers there must be: by the task that writes what is copied, and by readers.
+
+    One for each task and each store that its outputs must go to, whatever place has the store.
+    """
+    found: dict[tuple[str, str], _Transfer] = {}
+    of: dict[str, dict[str, _Transfer]] = {}
+    for task in pipeline.tasks if target.others else ():
+        place = target.placed(task.id)
+        for writer, _, output in (r.partition(".") for r in task.inputs.values() if "." in r):
+            home = asks.task_home(writer, place)
+            if home == asks.task_home(writer, target.placed(writer)):
+                continue
+            id = f"transfer/{writer}/{place or target.name}"
+            one = found.setdefault((writer, home), _Transfer(id, writer, place, set()))
+            one.outputs.add(output)
+            for end in (writer, task.id):
+                of.setdefault(end, {})[one.id] = one
+    return {task: transfers.values() for task, transfers in of.items()}
 
 
 _KINDS: Mapping[type[Any], ActionKind] = {

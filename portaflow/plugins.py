@@ -240,6 +240,15 @@ class Backends:
     def __init__(self, target: Target, registry: Registry | None = None) -> None:
         self._target = target
         self._registry = registry or installed()
+        self._others: dict[str, Backends] = {}
+
+    def at(self, place: str) -> Backends:
+        """The backends of the target where `place` puts a task; "" is this target."""
+        if not place:
+            return self
+        if place not in self._others:
+            self._others[place] = Backends(self._target.at(place), self._registry)
+        return self._others[place]
 
     def _open(self, kind: BackendKind, binding: Binding | None) -> Any:
         where = f"{self._target.where}: {kind}"

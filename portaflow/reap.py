@@ -32,6 +32,7 @@ class Found:
     """One thing that is alive, and whose it is. `run` is "" when no run of the store owns it."""
 
     kind: Kind
+    place: str = ""  # the target that has it, when it is not the one that was looked at
     backend: str
     handle: Handle
     owner: str = ""
@@ -63,29 +64,33 @@ def find(session: Session) -> list[Found]:
     it starts anything, so none is taken for ownerless because it has just begun.
     """
     drivers = list(_drivers(session))
-    found = [
-        Found(kind=kind, backend=backend, handle=handle)
-        for kind, backend, driver in drivers
-        for handle in patiently(lambda driver=driver: list(driver.owned("")), None)  # type: ignore[misc]
-    ]
-    unowned = {(f.kind, f.handle.id): f for f in found}
+    unowned: dict[tuple[Kind, str], Found] = {}  # two places may be of one account
+    for place, kind, driver in drivers:
+        owner = session.backends.at(place)
+        backend = owner.container.name if kind == "container" else owner.compute.name
+        for handle in patiently(lambda driver=driver: list(driver.owned("")), None):  # type: ignore[misc]
+            one = Found(kind=kind, place=place, backend=backend, handle=handle)
+            unowned.setdefault((kind, handle.id), one)
+    found = list(unowned.values())
     for journal in _journals(session) if found else ():
         if not unowned:
             break
-        for kind, _, driver in drivers:
+        for _, kind, driver in drivers:
             if any(kind == other for other, _ in unowned):
                 _claim(journal, kind, driver, unowned)
     return found
 
 
-def _drivers(session: Session) -> Iterator[tuple[Kind, str, Driver[Any]]]:
-    target, backends = session.target, session.backends
-    if target.container:
-        yield "container", backends.container.name, backends.driver("container")
-    if target.compute:
-        yield "job", backends.compute.name, backends.driver("job")
-        if backends.compute.clusters is not None:
-            yield "cluster", backends.compute.name, backends.driver("cluster")
+def _drivers(session: Session) -> Iterator[tuple[str, Kind, Driver[Any]]]:
+    """Every driver of the target, and of the places where it has tasks."""
+    for place in ("", *session.target.others):
+        target, backends = session.target.at(place), session.backends.at(place)
+        if target.container:
+            yield place, "container", backends.driver("container")
+        if target.compute:
+            yield place, "job", backends.driver("job")
+            if backends.compute.clusters is not None:
+                yield place, "cluster", backends.driver("cluster")
 
 
 def _journals(session: Session) -> Iterator[Journal]:
@@ -151,11 +156,12 @@ def remove(
             thing.engine = engine(thing.journal)
     spared = [f for f in things if f.engine == "alive"]
     going = [f for f in things if f.engine != "alive"]
-    drivers = {kind: driver for kind, _, driver in _drivers(session)}
+    drivers = {(place, kind): driver for place, kind, driver in _drivers(session)}
     failed: list[tuple[Found, str]] = []
     for kind in ("job", "container", "cluster"):  # a cluster last: its jobs end by themselves
-        mine = [f for f in going if f.kind == kind]
-        failed += _end(drivers[kind], mine, tell) if mine else []
+        for place in sorted({f.place for f in going if f.kind == kind}):
+            mine = [f for f in going if f.kind == kind and f.place == place]
+            failed += _end(drivers[place, kind], mine, tell)
     if failed:
         told = ", ".join(f"{f.kind} {f.handle.name} ({f.handle.id}): {why}" for f, why in failed)
         raise LeakError(

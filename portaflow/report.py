@@ -65,14 +65,14 @@ def look(session: Session, past: Past) -> Found:
     """Read manifests, the engine's sign of life, and the ends of the logs that matter."""
     lease = past.journal.lease() or {}
     done = [a for a in past.plan.actions if a.home and past.state[a.id].phase is Phase.DONE]
-    blobs = contents(session.fs, [f"{a.home}/_manifest.json" for a in done])
+    blobs = contents(session.fs_at, [f"{a.home}/_manifest.json" for a in done])
     manifests = {a.id: json.loads(blob) for a, blob in zip(done, blobs, strict=True) if blob}
     tails = {}
     drivers = session.drivers(past.plan, past.project.folder)
     for action in past.state.failed()[:_TAILS]:
         if handle := past.state[action.id].handle:
             try:
-                tails[action.id] = _tail(drivers(action.kind), handle)
+                tails[action.id] = _tail(drivers(action), handle)
             except (PortaflowError, NotImplementedError) as error:
                 tails[action.id] = f"(the log cannot be read: {error})"
     return Found(manifests, tails, past.journal.alive(), bool(lease.get("closed")))

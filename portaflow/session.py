@@ -14,6 +14,7 @@ from typing import Any, cast
 from . import __version__
 from .backend import Driver, Kind
 from .call import CallDriver
+from .calls import Drivers
 from .data import collect, store_errors
 from .engine import Engine
 from .errors import DefinitionError, Gathered, NotFoundError, RunError, TargetError
@@ -26,6 +27,7 @@ from .planner import plan
 from .plugins import Backends, Registry
 from .state import Event, RunState
 from .target import Target
+from .transfer import TransferDriver
 
 Observe = Callable[[Action, Event], None]
 OnTrouble = Callable[[Exception, float], None]
@@ -86,6 +88,18 @@ class Session:
     @cached_property
     def fs(self) -> Any:
         return self.backends.store.filesystem()
+
+    @cached_property
+    def _stores(self) -> Mapping[str, Any]:
+        """Filesystem by root: of the target, and of the places where it has tasks."""
+        stores = (self.backends.at(place).store for place in self.target.others)
+        others = {store.url("").rstrip("/"): store.filesystem() for store in stores}
+        return {**others, self.backends.store.url("").rstrip("/"): self.fs}
+
+    def fs_at(self, uri: str) -> Any:
+        """The filesystem that holds a URI of a run."""
+        roots = [root for root in self._stores if uri == root or uri.startswith(root + "/")]
+        return self._stores[max(roots, key=len)] if roots else self.fs
 
     def plan(self, project: Project, run: Run) -> Plan:
         """Plan a run; reads the pipeline's local files and nothing else."""
@@ -178,16 +192,23 @@ class Session:
         observe: Observe | None, on_trouble: OnTrouble | None,
     ) -> Engine:  # fmt: skip
         engine = Engine(
-            planned, self.drivers(planned, folder), self.fs, journal,
+            planned, self.drivers(planned, folder), self.fs_at, journal,
             past=events, observe=observe, on_trouble=on_trouble,
         )  # fmt: skip
         journal.keep_alive(engine.cancel, engine.look_for_rival)
         return engine
 
-    def drivers(self, planned: Plan, folder: Path) -> Callable[[str], Driver[Any]]:
-        """The driver for each kind of action of a plan."""
-        calls = CallDriver(self.fs, planned.home, folder)
-        return lambda kind: calls if kind == "call" else self.backends.driver(cast(Kind, kind))
+    def drivers(self, planned: Plan, folder: Path) -> Drivers:
+        """The driver for each action of a plan."""
+        inside: Mapping[str, Driver[Any]] = {
+            "call": CallDriver(self.fs_at, planned.home, folder),
+            "transfer": TransferDriver(self.fs_at),
+        }
+        return lambda action: inside.get(action.kind) or self.driver(action)
+
+    def driver(self, action: Action) -> Driver[Any]:
+        """The backend's driver for an action that is not done inside the engine."""
+        return self.backends.at(action.place).driver(cast(Kind, action.kind))
 
     # -- runs that are there
 

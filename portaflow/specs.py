@@ -29,7 +29,8 @@ from .pipeline import (
     suggest,
     variable,
 )
-from .plan import CallSpec, Image, Local, Run, Staged, merged, source_key
+from .plan import CallSpec, Image, Local, Run, Staged, image_key, merged, source_key
+from .plugins import Backends
 from .target import Target
 from .templates import Render, render_json, renderer, run_context
 from .validation import explain
@@ -114,31 +115,56 @@ def tasks_on(pipeline: Pipeline, target: Target) -> list[Task]:
     wrong = Gathered()
     for task in map(pipeline.by_id.__getitem__, pipeline.order()):
         with wrong.one():
-            settings = target.tasks.get(task.id, {})
-            tasks.append(overridden(task, settings, f"{target.where}: tasks.{task.id}"))
+            there = target.at(target.placed(task.id))
+            settings = there.tasks.get(task.id, {})
+            tasks.append(overridden(task, settings, f"{there.where}: tasks.{task.id}"))
     wrong.tell()
     return tasks
+
+
+class _Place:
+    """A target where tasks run, and what its store asks of them."""
+
+    def __init__(self, name: str, target: Target, store: ObjectStore) -> None:
+        self.name, self.target, self.store = name, target, store
+        self.env, self.conf = dict(store.container_env()), dict(store.spark_conf())
 
 
 class Asks:
     """Says what each task and cluster asks for; gathers the local files that must be staged."""
 
     def __init__(
-        self, pipeline: Pipeline, target: Target, run: Run, store: ObjectStore, local: Local
+        self, pipeline: Pipeline, target: Target, run: Run, backends: Backends, local: Local
     ) -> None:
         self.staged: dict[str, Staged] = {}
-        self._target, self._store, self._local = target, store, local
+        self._target, self._backends, self._local = target, backends, local
+        self._places: dict[str, _Place] = {}
         self._sources = {**pipeline.sources, **target.sources}
         self._prefix = f"{key_part(pipeline.name)}/{key_part(run.id)}"
-        self.home = store.url(self._prefix)
+        self.home = self._at("").store.url(self._prefix)
         self.owner = owner_label(pipeline.name, self.home)
         self._context = run_context(run.id, run.logical_date, parameters(pipeline, target, run))
-        self._store_env, self._store_conf = dict(store.container_env()), dict(store.spark_conf())
 
-    def cluster(self, cluster: Cluster) -> Ask:
+    def _at(self, name: str) -> _Place:
+        if name not in self._places:
+            store = self._backends.at(name).store
+            self._places[name] = _Place(name, self._target.at(name), store)
+        return self._places[name]
+
+    def task_home(self, task: str, place: str) -> str:
+        """The URI of all that a task writes, or of its copy, in the store of a place."""
+        return self._at(place).store.url(f"{self._prefix}/{key_part(task)}")
+
+    def output(self, task: str, output: str, place: str) -> str:
+        """The URI of an output, or of its copy, in the store of a place."""
+        key = f"{self._prefix}/{key_part(task)}/{key_part(output)}"
+        return self._at(place).store.url(key)
+
+    def cluster(self, cluster: Cluster, place: str) -> Ask:
         conf = renderer(self._context, f"cluster {cluster.name!r}")
+        settings = self._target.at(place).clusters
         spec = ClusterSpec(
-            **self._common("clusters", cluster.name, self._target.clusters, cluster.ttl),
+            **self._common(place, "clusters", cluster.name, settings, cluster.ttl),
             workers=cluster.workers,
             size=cluster.size.spec(),
             spot=cluster.spot,
@@ -153,47 +179,51 @@ class Asks:
         return Ask(spec=spec, wanted=wanted)
 
     def task(self, task: Task) -> Ask:
-        where = f"task {task.id!r}"
-        home = f"{self._prefix}/{key_part(task.id)}"
-        inputs = {n: self._input(r, f"{where}: inputs.{n}") for n, r in task.inputs.items()}
-        outputs = {o: self._store.url(f"{home}/{key_part(o)}") for o in task.outputs}
-        result = self._store.url(f"{home}/_result.json")
+        where, place = f"task {task.id!r}", self._at(self._target.placed(task.id))
+        home = self.task_home(task.id, place.name)
+        inputs = {n: self._input(place, r, f"{where}: inputs.{n}") for n, r in task.inputs.items()}
+        outputs = {o: self.output(task.id, o, place.name) for o in task.outputs}
+        result = f"{home}/_result.json"
         context = {
             **self._context, "task_id": task.id, "inputs": inputs, "outputs": outputs,
             "result": result,
         }  # fmt: skip
-        env = dict(self._store_env)
+        env = dict(place.env)
         env |= {f"PORTAFLOW_INPUT_{variable(n)}": uri for n, uri in inputs.items()}
         env |= {f"PORTAFLOW_OUTPUT_{variable(n)}": uri for n, uri in outputs.items()}
         env["PORTAFLOW_RESULT"] = result
         render, wrong = _gathering(renderer(context, where))
-        common = self._common("tasks", task.id, self._target.tasks, task.timeout + _BACKSTOP)
+        ttl = task.timeout + _BACKSTOP
+        common = self._common(place.name, "tasks", task.id, place.target.tasks, ttl)
         match task:
             case SparkTask():
-                spec, wanted = self._job(task, common, env, render)
+                spec, wanted = self._job(task, place, common, env, render)
             case ContainerTask():
-                spec, wanted = self._container(task, common, env, render)
+                spec, wanted = self._container(task, place, common, env, render)
             case CallTask():
                 kwargs = {k: render_json(render, f"kwargs.{k}", v) for k, v in task.kwargs.items()}
                 spec = CallSpec(**common, function=task.function, kwargs=kwargs, env=env)
                 wanted = {}
         wrong.tell()
-        return Ask(
-            spec=spec, wanted=wanted, inputs=inputs, outputs=outputs, home=self._store.url(home)
-        )
+        return Ask(spec=spec, wanted=wanted, inputs=inputs, outputs=outputs, home=home)
 
     def _job(
-        self, task: SparkTask, common: Mapping[str, Any], env: Mapping[str, str], render: Render
+        self,
+        task: SparkTask,
+        place: _Place,
+        common: Mapping[str, Any],
+        env: Mapping[str, str],
+        render: Render,
     ) -> tuple[Spec, dict[str, Capability | None]]:
         spec = JobSpec(
             **common,
-            main=self._file(task.main),
+            main=self._file(place, task.main),
             main_class=task.main_class,
             args=_each(render, "args", task.args),
-            py_files=tuple(map(self._file, task.py_files)),
-            jars=tuple(map(self._file, task.jars)),
+            py_files=tuple(self._file(place, path) for path in task.py_files),
+            jars=tuple(self._file(place, path) for path in task.jars),
             packages=task.packages,
-            conf={**self._store_conf, **_all(render, "conf", task.conf)},
+            conf={**place.conf, **_all(render, "conf", task.conf)},
             env={**env, **_all(render, "env", task.env)},
             secrets=task.secrets,
             size=task.size.spec(),
@@ -205,9 +235,15 @@ class Asks:
         }
 
     def _container(
-        self, task: ContainerTask, common: Mapping[str, Any], env: Mapping[str, str], render: Render
+        self,
+        task: ContainerTask,
+        place: _Place,
+        common: Mapping[str, Any],
+        env: Mapping[str, str],
+        render: Render,
     ) -> tuple[Spec, dict[str, Capability | None]]:
-        image = self._local.images.get(task.image, Image(task.image))
+        key = image_key(task.image, place.name)
+        image = self._local.images.get(key, Image(task.image))
         spec = ContainerSpec(
             **common,
             image=render("image", image.reference),
@@ -217,7 +253,7 @@ class Asks:
             args=_each(render, "args", task.args),
             env={**env, **_all(render, "env", task.env)},
             secrets=task.secrets,
-            mounts=tuple(self._store.mounts()),
+            mounts=tuple(place.store.mounts()),
             size=task.size.spec(),
         )
         return spec, {
@@ -226,31 +262,37 @@ class Asks:
         }
 
     def _common(
-        self, table: str, name: str, settings: Mapping[str, Mapping[str, JsonValue]], ttl: float
+        self,
+        place: str,
+        table: str,
+        name: str,
+        settings: Mapping[str, Mapping[str, JsonValue]],
+        ttl: float,
     ) -> dict[str, Any]:
         own = settings.get(name, {}).get("overrides", {})
         if not isinstance(own, Mapping):
-            raise TargetError(f"{self._target.where}: {table}.{name}.overrides: must be a table")
+            where = self._target.at(place).where
+            raise TargetError(f"{where}: {table}.{name}.overrides: must be a table")
         return {"owner": self.owner, "ttl": math.ceil(ttl), "overrides": own}
 
-    def _input(self, reference: str, where: str) -> str:
+    def _input(self, place: _Place, reference: str, where: str) -> str:
         if "." in reference:
             task, _, output = reference.partition(".")
-            return self._store.url(f"{self._prefix}/{key_part(task)}/{key_part(output)}")
+            return self.output(task, output, place.name)
         source = self._sources[reference]
         if source.uri:
             with of_target(self._target, reference):
                 return renderer(self._context, where)("uri", source.uri)
-        return self._file(source_key(reference))
+        return self._file(place, source_key(reference))
 
-    def _file(self, path: str) -> str:
+    def _file(self, place: _Place, path: str) -> str:
         """The URI of a local file once it is staged; a URI stays what it is."""
         if "://" in path:
             return path
         if path not in self._local.files:
             raise DefinitionError(f"{path!r} was not collected; call data.collect() first")
         file = self._local.files[path]
-        uri = self._store.url(f"_staged/{file.digest}/{key_part(file.name)}")
+        uri = place.store.url(f"_staged/{file.digest}/{key_part(file.name)}")
         self.staged.setdefault(uri, Staged(uri, file))
         return uri
 

@@ -57,6 +57,8 @@ class Target(Model):
     `images`: image of a pipeline -> reference, or folder with a Dockerfile. `sources`,
     `params`: take the place of the pipeline's. `tasks`, `clusters`: settings by task id or
     cluster name that take the place of the pipeline's. `max_parallel`: tasks at one time.
+    `place`: task id -> name of the target on which that task runs instead; `others` are these
+    targets. A cluster is where its tasks are. Parameters and sources are this target's for all.
     """
 
     name: Name
@@ -71,6 +73,17 @@ class Target(Model):
     tasks: Mapping[str, Mapping[str, JsonValue]] = {}
     clusters: Mapping[str, Mapping[str, JsonValue]] = {}
     max_parallel: int = Field(16, ge=1, le=10_000)
+    place: Mapping[str, Name] = {}
+    others: Mapping[str, Target] = {}
+
+    def placed(self, task: str) -> str:
+        """The name of the other target on which a task runs; "" for this one."""
+        place = self.place.get(task, "")
+        return "" if place == self.name else place
+
+    def at(self, place: str) -> Target:
+        """The target that `placed` names."""
+        return self.others[place] if place else self
 
     @property
     def where(self) -> str:
@@ -233,11 +246,22 @@ def load_target(
     environ: Mapping[str, str] | None = None,
     sets: Iterable[str] = (),
 ) -> Target:
-    """Return the checked target. Raises TargetError that names file and field."""
+    """Return the checked target. Raises TargetError that names file and field.
+
+    `environ` and `sets` are for the target alone, not for others where it places tasks.
+    """
+    target = _load(name, file, environ, sets)
+    names = sorted({p for p in map(target.placed, target.place) if p})
+    return target.model_copy(update={"others": {n: _load(n, file, {}, ()) for n in names}})
+
+
+def _load(
+    name: str, file: Path | None, environ: Mapping[str, str] | None, sets: Iterable[str]
+) -> Target:
     name, merged = settings(name, file=file, environ=environ, sets=sets)
     where = f"{file or FILE} [targets.{printable(name)}]"
     base = file.absolute().parent if file else Path.cwd()
-    known = [k for k in Target.model_fields if k not in ("name", "base", "file")]
+    known = [k for k in Target.model_fields if k not in ("name", "base", "file", "others")]
     for key in merged.values:
         if key not in known:
             place = merged.origin(key) or where

@@ -80,7 +80,7 @@ class Calls:
         self.home = f"file://{project}/store/p/r"
         self.result = project / "store/p/r/t/_result.json"
         self.fs = FolderFileSystem(root=str(project / "store"))
-        self.driver = CallDriver(self.fs, self.home, project)
+        self.driver = CallDriver(lambda uri: self.fs, self.home, project)
 
     def start(self, function: str, grace: int = 10, name: str = "c", **kwargs: Any) -> None:
         spec = CallSpec(
@@ -219,7 +219,7 @@ def test_a_call_is_made_once_and_known_to_its_engine_alone(calls: Calls, project
         calls.start("nothing")
     handle = calls.driver.find("c")
     assert handle
-    other = CallDriver(calls.fs, calls.home, project)
+    other = CallDriver(lambda uri: calls.fs, calls.home, project)
     assert other.find("c") is None
     assert isinstance(other.poll([handle])["c"], NotFoundError)
     assert other.logs(handle).data == b"done\n"

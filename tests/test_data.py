@@ -319,11 +319,11 @@ def test_an_image_folder_is_not_for_data(folder: Path) -> None:
 def test_a_file_is_staged_by_its_content_once(folder: Path, tmp_path: Path, fs: Any) -> None:
     local = collected(folder, spark(), sources={"s": Source(path="data.csv")})
     asks = _asks(folder, local, tmp_path)
-    stage(fs, asks.staged.values())
+    stage(lambda uri: fs, asks.staged.values())
     (staged,) = asks.staged
     assert fs.cat_file(staged) == b"1"
     fs.pipe_file(staged, b"2")  # the same size: it is not looked at again
-    stage(fs, asks.staged.values())
+    stage(lambda uri: fs, asks.staged.values())
     assert fs.cat_file(staged) == b"2"
 
 
@@ -333,16 +333,15 @@ def test_a_file_that_changed_after_the_plan_is_not_staged(
     asks = _asks(folder, collected(folder, spark()), tmp_path)
     (folder / "job.py").write_text("changed")
     with pytest.raises(RunError, match=r"job\.py: changed after the plan was made; run again"):
-        stage(fs, asks.staged.values())
+        stage(lambda uri: fs, asks.staged.values())
 
 
 def _asks(folder: Path, local: Local, tmp_path: Path) -> Asks:
-    from portaflow_local.folder import Config, Folder
-
     from portaflow.plan import Run
+    from portaflow.plugins import Backends
 
     pipeline = Pipeline(name="p", tasks=(spark(),))
-    store = Folder(Config(root=tmp_path / "store"))
-    asks = Asks(pipeline, target(tmp_path), Run(id="r"), store, local)
+    where = target(tmp_path)
+    asks = Asks(pipeline, where, Run(id="r"), Backends(where), local)
     asks.task(pipeline.tasks[0])
     return asks

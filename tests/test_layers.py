@@ -16,7 +16,8 @@ ORDER = [
     *("errors", "backend", "names", "text", "layout"),
     *("pipeline", "validation", "target", "hookspecs", "plugins"),
     *("templates", "plan", "specs", "planner", "load", "data"),
-    *("state", "journal", "poller", "called", "masking", "call", "calls", "outcome", "engine"),
+    *("state", "journal", "poller", "called", "masking", "call", "calls", "transfer"),
+    *("outcome", "engine"),
     *("history", "session", "tables", "multiset", "parquet", "compare", "report", "reap"),
     *("airflow", "cli", "__main__"),
 ]

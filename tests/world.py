@@ -142,8 +142,8 @@ class Stage:
                 observe(action, event)
 
         return Engine(
-            self.plan, lambda kind: self.drivers.get(kind, self.world), self.fs,
-            journal or self.journal, past=past, observe=see,
+            self.plan, lambda action: self.drivers.get(action.kind, self.world),
+            lambda uri: self.fs, journal or self.journal, past=past, observe=see,
             on_trouble=lambda error, seconds: self.troubles.append(error),
         )  # fmt: skip
 

@@ -148,11 +148,11 @@ def _failure(session: Session, plan: Plan, action: Action, mine: ActionState) ->
 
 def _log_tail(session: Session, action: Action, mine: ActionState) -> list[str]:
     """The last lines of a log, where the provider's reason did not bring them."""
-    if action.kind == "cluster" or action.kind == "call" or mine.handle is None:
+    if action.kind == "cluster" or action.inside or mine.handle is None:
         return []
     data, cursor = b"", ""
     try:
-        driver = session.backends.driver(action.kind)
+        driver = session.driver(action)
         for _ in range(_READ):
             chunk = driver.logs(mine.handle, cursor)
             data, cursor = (data + chunk.data)[-(2**16) :], chunk.cursor

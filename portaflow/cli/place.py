@@ -16,7 +16,7 @@ from portaflow import text
 from portaflow.backend import Finding
 from portaflow.errors import LeakError, PortaflowError
 from portaflow.hookspecs import BackendKind
-from portaflow.plugins import Broken, Offer, Registry, installed
+from portaflow.plugins import Backends, Broken, Offer, Registry, installed
 from portaflow.session import Session
 from portaflow.target import Settings, Target, find_file, settings
 
@@ -238,19 +238,21 @@ def _findings(opened: Callable[[], Target], path: Path | None) -> Iterator[tuple
         return
     yield "target", Finding(what=f"settings of {target.name!r}", ok=True)
     session = Session(target)
-    for kind in _KINDS:
-        if binding := getattr(target, kind):
-            for finding in _checked(session, kind):
-                yield f"{kind} {binding.backend}", finding
+    for place in ("", *target.others):
+        for kind in _KINDS:
+            if binding := getattr(target.at(place), kind):
+                where = " ".join(filter(None, (place, kind, binding.backend)))
+                for finding in _checked(session.backends.at(place), kind):
+                    yield where, finding
     if path is not None:
         yield from _pipeline(session, path)
 
 
-def _checked(session: Session, kind: BackendKind) -> Iterator[Finding]:
+def _checked(backends: Backends, kind: BackendKind) -> Iterator[Finding]:
     """What a backend finds; that it cannot be opened or looked at is a finding, too."""
     what, fix = "can be opened", "portaflow backends --verbose tells more"
     try:
-        backend = getattr(session.backends, kind)
+        backend = getattr(backends, kind)
         what, fix = "check", "report it to the plugin's authors"
         found = False
         for finding in backend.check():

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import click
 
 from portaflow.backend import ClusterSpec, ContainerSpec, JobSpec, Size
-from portaflow.plan import Action, CallSpec, Note, Plan
+from portaflow.plan import Action, CallSpec, Note, Plan, TransferSpec
 from portaflow.text import size
 
 from .text import cut, printable, width
@@ -83,6 +83,8 @@ def _what(action: Action) -> list[str]:
         case CallSpec() as spec:
             given = ", ".join(f"{k}={v!r}" for k, v in spec.kwargs.items())
             return [f"{spec.function}({given})"]
+        case TransferSpec() as spec:
+            return [f"{source} to {copy}" for source, copy in spec.copies.values()]
     return []
 
 

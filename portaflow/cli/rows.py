@@ -37,7 +37,9 @@ class Row:
 
 def label(action: Action) -> str:
     """What an action is about, as people call it."""
-    return f"cluster {action.subject}" if action.kind == "cluster" else action.subject
+    if action.kind in ("cluster", "transfer"):
+        return f"{action.kind} {action.subject}"
+    return action.subject
 
 
 def rows(plan: Plan, state: RunState, now: float | None = None) -> Iterator[Row]:

@@ -269,7 +269,7 @@ def compare(
         a = session.recorded(session.find(run_a))
         b = other.recorded(other.find(run_b))
         result = comparing.compare(
-            comparing.Side(session.fs, a), comparing.Side(other.fs, b), tolerance
+            comparing.Side(session.fs_at, a), comparing.Side(other.fs_at, b), tolerance
         )
     except PortaflowError as error:  # 1 would say that they differ
         failure = Failure(error)

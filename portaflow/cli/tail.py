@@ -63,7 +63,7 @@ class _Reader:
     def __init__(self, session: Session, past: Past, action: Action, follow: bool) -> None:
         self._past, self._action, self._follow = past, action, follow
         self._events = list(past.events)
-        self._driver = session.drivers(past.plan, past.project.folder)(action.kind)
+        self._driver = session.drivers(past.plan, past.project.folder)(action)
 
     def attempt(self, number: int | None, shown: int) -> Attempt | None:
         """The attempt to read, waited for when following; None when no more will come.
