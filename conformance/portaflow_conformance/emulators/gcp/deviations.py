@@ -5,19 +5,29 @@ from __future__ import annotations
 from ..place import Deviation
 
 DEVIATIONS: tuple[Deviation, ...] = (
-    Deviation("GCS", "keeps old generations where versioning is on", "keeps the live one alone"),
+    Deviation(
+        "GCS",
+        "keeps old generations where versioning is on",
+        "keeps the live one alone",
+        key="gcs_versions",
+    ),
     Deviation(
         "GCS",
         "objects can be appended to where the bucket is zonal",
         "in every bucket",
         key="gcs_appending",
     ),
-    Deviation("GCS", "takes signed URLs and HMAC keys", "answers them with 401"),
-    Deviation("GCS", "gives an object's MD5 as its ETag in the XML API", "its generation"),
+    Deviation(
+        "GCS",
+        "takes HMAC keys and signatures of version 2",
+        "URLs signed by version 4 with the key of the service account",
+        key="gcs_hmac",
+    ),
     Deviation(
         "GCS",
         "acts on lifecycle rules, retention, holds and soft deletion",
         "keeps what a bucket says of them, and does not act on it",
+        key="gcs_lifecycle",
     ),
     Deviation(
         "Dataproc",

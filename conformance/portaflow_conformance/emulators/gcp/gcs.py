@@ -8,7 +8,7 @@ from collections.abc import Callable
 from email.parser import BytesParser
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from ..control import Control, Fault
@@ -17,6 +17,7 @@ from .gcs_json import JsonApi
 from .gcs_xml import XmlApi, error_xml
 from .items import GcsError
 from .objects import Objects
+from .signed import is_signed, signer
 from .tokens import Tokens
 from .uploads import Uploads
 from .wire import Request, Response
@@ -24,6 +25,14 @@ from .wire import Request, Response
 _JSON = ("/storage/v1/", "/upload/", "/download/", "/resumable/")
 _BATCH = ("/batch/storage/v1", "/batch")
 _MOST_BATCHED = 100
+_PROOF = ("upload_id", "X-Goog-Signature")  # who has them can do what they stand for
+_REFUSALS = {
+    401: ("authError", "Invalid Credentials"),
+    403: ("forbidden", "The caller does not have storage access to this resource."),
+    404: ("notFound", "The specified bucket does not exist."),
+    412: ("conditionNotMet", "At least one of the pre-conditions you specified did not hold."),
+    429: ("rateLimitExceeded", "The rate of requests to this object exceeds the limit."),
+}
 
 
 class Gcs:
@@ -44,8 +53,7 @@ class Gcs:
             return self._token(request)
         if request.host.startswith("iamcredentials.") or request.host.startswith("sts."):
             return Response.json(_error(404, "notFound", f"{request.host} is not here"), 404)
-        who = self._tokens.principal(request.headers.get("authorization", ""))
-        return self._storage(request, who)
+        return self._storage(request)
 
     def _token(self, request: Request) -> Response:
         fault = self._control.called("gcp:oauth2.token", self._tokens.email)
@@ -55,30 +63,43 @@ class Gcs:
             lambda f: Response.json({"error": "internal_failure"}, _status(f)),
         )
 
-    def _storage(self, request: Request, who: str) -> Response:
-        request.principal = who
-        if request.path in _BATCH and request.method == "POST":
-            return self._batch(request)
-        as_json = request.path.startswith(_JSON)
+    def _storage(self, request: Request) -> Response:
+        batch = request.path in _BATCH and request.method == "POST"
+        as_json = batch or request.path.startswith(_JSON)
         api: JsonApi | XmlApi = self._json if as_json else self._xml
         show = _error_json if as_json else error_xml
         try:
-            if not who:
-                text = "Anonymous caller does not have storage access to this resource."
-                raise GcsError(401, "required", text)
+            who = request.principal = self._caller(request, 401 if as_json else 403)
+            if batch:
+                return self._batch(request)
             name, parts = api.operation(request)
             words = ("bucket", "object", *(("toBucket",) if len(parts) > 3 else ()), "toObject")
             keys = dict(zip(words, parts, strict=False))
-            params = {**{k: v for k, v in request.query.items() if k != "upload_id"}, **keys}
+            params = {k: v for k, v in request.query.items() if k not in _PROOF} | keys
             fault = self._control.called(f"gcp:storage.{name}", who, **params)
             if fault and fault.effect == "hang":
                 self.closing.wait(fault.seconds or None)
                 raise Reset(applied=False)
-            return struck(
-                fault, _shown(api, name, parts, request, show), lambda f: show(refusal(f))
-            )
+            apply = _shown(api, name, parts, request, show)
+            with self.objects.hiding(fault):
+                return _struck(fault, request, apply, lambda f: show(refusal(f)))
         except GcsError as error:
             return show(error)
+
+    def _caller(self, request: Request, status: int) -> str:
+        """Who calls. `status` is that of an error for somebody who shows no proof at all."""
+        if proof := request.headers.get("authorization", ""):
+            if who := self._tokens.principal(proof):
+                return who
+            raise GcsError(401, "authError", "Invalid Credentials")
+        if is_signed(request):
+            return signer(request, self._tokens)
+        if request.principal:  # in a batch
+            return request.principal
+        if self.uploads.knows(request.query.get("upload_id", "")):
+            return self._tokens.email  # the address of a session is a secret of its own
+        text = "Anonymous caller does not have storage access to this resource."
+        raise GcsError(status, "required" if status == 401 else "AccessDenied", text)
 
     def _batch(self, request: Request) -> Response:
         """Do the calls of a multipart/mixed body, each with its own status."""
@@ -92,8 +113,8 @@ class Gcs:
         for part in inner:
             text = bytes(part.get_payload(decode=True))
             call = _inner(text, request)  # Java's client proves who it is in each of them
-            who = self._tokens.principal(call.headers.get("authorization", ""))
-            response = self._storage(call, who or request.principal)
+            call.principal = request.principal
+            response = self._storage(call)
             number = str(part.get("Content-ID", "")).strip("<>")
             answer.write(b"--batch_portaflow\r\nContent-Type: application/http\r\n")
             answer.write(f"Content-ID: <response-{number}>\r\n\r\n".encode())
@@ -122,12 +143,44 @@ def _shown(
     return apply
 
 
+class _Torn:
+    """A stream that breaks when half of it has been read: the connection is to be reset."""
+
+    def __init__(self, file: IO[bytes], length: int) -> None:
+        self._file, self._left = file, length // 2
+
+    def read(self, size: int = -1) -> bytes:
+        if self._left <= 0:
+            raise Reset(applied=False)
+        data = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _struck(
+    fault: Fault | None, request: Request, apply: Callable[[], Response],
+    refuse: Callable[[Fault], Response],
+) -> Response:  # fmt: skip
+    """`struck`, and a call that dies: of what it sends or gets only half arrives."""
+    if fault is None or fault.effect != "die":
+        return struck(fault, apply, refuse)
+    if length := int(request.headers.get("content-length") or 0):
+        request.body = cast(IO[bytes], _Torn(request.body, length))
+    response = apply()
+    if response.stream is not None:
+        response.stream = cast(IO[bytes], _Torn(response.stream, response.length or 0))
+        return response
+    raise Reset(applied=True)
+
+
 def refusal(fault: Fault) -> GcsError:
     """What an ordered throttle or error is answered with."""
-    if fault.effect == "throttle":
-        text = "The rate of requests to this object exceeds the limit; retry with back-off."
-        return GcsError(429, "rateLimitExceeded", text)
-    return GcsError(_status(fault), "backendError", "Backend Error (a fault on order)")
+    status = _status(fault)
+    reason, text = _REFUSALS.get(status, ("backendError", "Backend Error"))
+    return GcsError(status, reason, f"{text} (a fault on order)")
 
 
 def _status(fault: Fault) -> int:
@@ -142,6 +195,9 @@ def _error(status: int, reason: str, message: str) -> dict[str, Any]:
 def _error_json(error: GcsError) -> Response:
     if error.status == 304:
         return Response(304)
+    if error.status == 401:
+        challenge = {"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'}
+        return Response.json(_error(401, error.reason, error.message), 401, **challenge)
     return Response.json(_error(error.status, error.reason, error.message), error.status)
 
 

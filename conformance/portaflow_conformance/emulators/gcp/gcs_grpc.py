@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 from google.cloud import _storage_v2 as v2
@@ -64,7 +63,7 @@ class GrpcApi:
 
         def method(request: Any, call: Call) -> Any:
             try:
-                with self._hiding(call):
+                with self._objects.hiding(call.fault):
                     return do(request, call)
             except GcsError as error:
                 raise proto.refused(error) from error
@@ -74,17 +73,12 @@ class GrpcApi:
     def _flowing(self, do: Stream) -> Stream:
         def stream(requests: Iterator[Any], call: Call) -> Iterator[Any]:
             try:
-                with self._hiding(call):
+                with self._objects.hiding(call.fault):
                     yield from do(requests, call)
             except GcsError as error:
                 raise proto.refused(error) from error
 
         return stream
-
-    def _hiding(self, call: Call) -> Any:
-        fault = call.fault
-        hides = fault is not None and fault.effect == "hide"
-        return self._objects.hiding(fault.seconds) if fault and hides else nullcontext()
 
     def _get_bucket(self, request: Any, call: Call) -> Any:
         holder = self._objects.bucket(proto.bucket_name(request.name))

@@ -124,7 +124,7 @@ class JsonApi:
             first=query.get("startOffset", ""),
             end=query.get("endOffset", ""),
             glob=query.get("matchGlob", ""),
-            trailing=query.get("includeTrailingDelimiter") == "true",
+            trailing=query.get("includeTrailingDelimiter", "").lower() == "true",
         )
         found = self._objects.list(bucket, wanted)
         answer: dict[str, Any] = {"kind": "storage#objects"}
@@ -255,17 +255,16 @@ class JsonApi:
         session = self._uploads.session(request.query.get("upload_id", ""))
         where = request.headers.get("content-range", "")
         self._uploads.receive(session, where, request.chunks())
-        return _progress(request, session)
+        return _item(request, session.item) if session.item else progress(session)
 
     def _objects_cancelUpload(self, request: Request, bucket: str) -> Response:
         self._uploads.cancel(request.query.get("upload_id", ""))
         return Response(499)
 
 
-def _progress(request: Request, session: Resumable) -> Response:
+def progress(session: Resumable) -> Response:
+    """How much has arrived of what is not complete."""
     headers = {"X-GUploader-UploadID": session.id}
-    if session.item is not None:
-        return Response.json(item_json(session.item, request.base), 200, **headers)
     if session.draft.size:
         headers["Range"] = f"bytes=0-{session.draft.size - 1}"
     return Response(308, b"", headers)

@@ -5,6 +5,7 @@ Objects are `/{bucket}/{key}`, or `/{key}` at `{bucket}.storage.googleapis.com`.
 
 from __future__ import annotations
 
+import base64
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
-from .gcs_json import from_token, page_token
+from .gcs_json import from_token, page_token, progress
 from .items import Conditions, GcsError, Item, invalid
 from .listing import Wanted
 from .objects import Objects
@@ -28,6 +29,20 @@ _HEADERS = {
     "content-encoding": "contentEncoding",
     "content-language": "contentLanguage",
     "x-goog-storage-class": "storageClass",
+}
+_ASKED = {
+    "response-content-type": "Content-Type",
+    "response-content-disposition": "Content-Disposition",
+}
+_CODES = {
+    "notFound": "NoSuchKey",
+    "conditionNotMet": "PreconditionFailed",
+    "invalid": "InvalidArgument",
+    "rateLimitExceeded": "SlowDown",
+    "authError": "AuthenticationRequired",
+    "forbidden": "AccessDenied",
+    "conflict": "BucketNotEmpty",
+    "backendError": "InternalError",
 }
 _XMLNS = 'xmlns="http://doc.s3.amazonaws.com/2006-03-01"'  # a name, and GCS's own
 _BANNED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -60,6 +75,10 @@ class XmlApi:
                 }
             elif "uploads" in query:
                 known = {"POST": "multipart.initiate"}
+            elif "upload_id" in query:
+                known = {"PUT": "objects.upload", "DELETE": "objects.cancelUpload"}
+            elif request.headers.get("x-goog-resumable") == "start":
+                known = {"POST": "objects.begin"}
         if method not in known:
             text = f"{method} {request.path} is not in the local XML API"
             raise GcsError(501, "NotImplemented", text)
@@ -119,6 +138,9 @@ class XmlApi:
             return Response(304, b"", {"ETag": held})
         response = media(request, item, file)
         response.headers["ETag"] = held
+        for query, header in _ASKED.items():
+            if query in request.query:
+                response.headers[header] = request.query[query]
         return response
 
     def _objects_insert(self, request: Request, bucket: str, name: str) -> Response:
@@ -127,6 +149,22 @@ class XmlApi:
         draft = self._objects.received(request.chunks())
         item = finish(self._objects, bucket, name, draft, fields, _conditions(request))
         return Response(200, b"", _written(item))
+
+    def _objects_begin(self, request: Request, bucket: str, name: str) -> Response:
+        conditions = _conditions(request)
+        session = self._uploads.begin(bucket, name, _fields(request), conditions, None)
+        address = f"{request.base}{request.path}?upload_id={session.id}"
+        return Response(201, b"", {"Location": address})
+
+    def _objects_upload(self, request: Request, bucket: str, name: str) -> Response:
+        session = self._uploads.session(request.query["upload_id"])
+        where = request.headers.get("content-range", "")
+        self._uploads.receive(session, where, request.chunks())
+        return Response(200, b"", _written(session.item)) if session.item else progress(session)
+
+    def _objects_cancelUpload(self, request: Request, bucket: str, name: str) -> Response:
+        self._uploads.cancel(request.query["upload_id"])
+        return Response(499)
 
     def _objects_copy(self, request: Request, bucket: str, name: str) -> Response:
         path = unquote(_source(request)).lstrip("/")
@@ -190,18 +228,15 @@ class XmlApi:
 
 
 def etag(item: Item) -> str:
-    """The XML API's ETag. Google's is the MD5; here one generation never has another's."""
-    return item.etag.rstrip("=")
+    """The XML API's ETag: the MD5 of what has one."""
+    return base64.b64decode(item.md5).hex() or item.etag.rstrip("=")
 
 
 def error_xml(error: GcsError) -> Response:
     """An error as the XML API words it."""
     if error.status == 304:
         return Response(304)
-    codes = {"notFound": "NoSuchKey", "conditionNotMet": "PreconditionFailed"}
-    codes |= {"invalid": "InvalidArgument", "rateLimitExceeded": "SlowDown"}
-    codes |= {"required": "AuthenticationRequired", "conflict": "BucketNotEmpty"}
-    code = codes.get(error.reason, error.reason)
+    code = _CODES.get(error.reason, error.reason)
     if code == "NoSuchKey" and "bucket" in error.message:
         code = "NoSuchBucket"
     text = f"<Code>{code}</Code><Message>{_text(error.message)}</Message>"

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from ..control import Fault
 from .items import (
     NONE,
     Bucket,
@@ -49,9 +50,10 @@ class Objects:
         self._drafts = 0
 
     @contextmanager
-    def hiding(self, seconds: float) -> Iterator[None]:
-        """What is new in here is listed only after some seconds."""
-        before = _HIDING.set(self._clock() + seconds)
+    def hiding(self, fault: Fault | None) -> Iterator[None]:
+        """If that was ordered, what is new in here is listed only after some seconds."""
+        hides = fault is not None and fault.effect == "hide"
+        before = _HIDING.set(self._clock() + fault.seconds if fault and hides else 0.0)
         try:
             yield
         finally:
@@ -147,7 +149,7 @@ class Objects:
                     created=now,
                     updated=now,
                     components=components,
-                    hidden=0.0 if old else _HIDING.get(),
+                    hidden=old.hidden if old else _HIDING.get(),
                     finished=finished,
                     appended=not finished,
                 )

@@ -83,14 +83,18 @@ class Tokens:
             self._issued[token] = (str(claims.get("iss")), expires)
         return str(claims.get("iss"))
 
+    def signed(self, text: bytes, signature: bytes) -> bool:
+        """Whether the account's key has signed this."""
+        try:
+            self._key.public_key().verify(signature, text, padding.PKCS1v15(), hashes.SHA256())
+        except InvalidSignature:
+            return False
+        return True
+
     def _claims(self, token: str) -> dict[str, Any]:
         signed, _, signature = token.rpartition(".")
-        try:
-            self._key.public_key().verify(
-                _decoded(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256()
-            )
-        except InvalidSignature as error:
-            raise ValueError("not signed by the account's key") from error
+        if not self.signed(signed.encode(), _decoded(signature)):
+            raise ValueError("not signed by the account's key")
         claims = json.loads(_decoded(signed.partition(".")[2]))
         if not isinstance(claims, dict):
             raise ValueError("the claims are no JSON object")

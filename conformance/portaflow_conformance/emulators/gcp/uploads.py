@@ -75,6 +75,10 @@ class Uploads:
                 raise GcsError(404, "notFound", "No such upload session.")
             return found
 
+    def knows(self, key: str) -> bool:
+        with self._lock:
+            return key in self._sessions
+
     def cancel(self, key: str) -> None:
         session = self.session(key)
         with self._lock:

@@ -38,6 +38,7 @@ class Request:
     body: IO[bytes]
     principal: str = ""
     secure: bool = True
+    search: str = ""  # the query as it came: a name may be there more than once
 
     @property
     def host(self) -> str:
@@ -143,15 +144,16 @@ class _Handler(BaseHTTPRequestHandler):
             headers=headers,
             body=body,
             secure=self.server.secure,
+            search=parts.query,
         )
         try:
             response = self.server.application(request)
+            for _ in request.chunks():  # what nobody read would be taken for the next request
+                pass
+            self._send(response)
         except Reset:
             abort_socket(self.connection)
             raise
-        for _ in request.chunks():  # what nobody read would be taken for the next request
-            pass
-        self._send(response)
 
     def _send(self, response: Response) -> None:
         length = len(response.body) if response.length is None else response.length
