@@ -33,6 +33,7 @@ _FAST = (
     "-Xshare:auto",
     "-Xlog:disable",  # an archive that does not fit is no news for a job's log
 )
+_WHERE = re.compile(r"spark\.(master|submit\.deployMode|local\.dir|driver\.(host|bindAddress))=")
 _LOCAL = {
     "spark.ui.enabled": "false",
     "spark.driver.host": "127.0.0.1",
@@ -79,6 +80,19 @@ class Spark:
         for where it runs, which is here. May take a minute the first time; raises
         SparkMissingError.
         """
+        draft = folder / "classes.draft"
+        archive = self.prepare() / "classes.jsa"
+        return Running(
+            self.command(words, folder, conf),
+            folder,
+            env={**self.env(), "TMPDIR": str(folder / "tmp"), **env},
+            stdout=stdout,
+            stderr=stderr,
+            ended=lambda code: _keep(draft, archive, code),
+        )
+
+    def command(self, words: Sequence[str], folder: Path, conf: Mapping[str, str]) -> list[str]:
+        """What `run` starts, whose variables are `env()`. Raises SparkMissingError."""
         start = self.prepare()
         scratch = folder / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
@@ -91,19 +105,11 @@ class Spark:
             if archive.exists()
             else f"-XX:ArchiveClassesAtExit={draft}"
         )
-        command = [
+        return [
             *(str(self.java), f"@{start / 'spark.args'}", *_FAST, share),
             *("-Xmx1g", f"-Djava.io.tmpdir={scratch}", MAIN),
             *("--properties-file", str(defaults), *local(words)),
         ]
-        return Running(
-            command,
-            folder,
-            env={**self.env(), "TMPDIR": str(scratch), **env},
-            stdout=stdout,
-            stderr=stderr,
-            ended=lambda code: _keep(draft, archive, code),
-        )
 
     def env(self) -> dict[str, str]:
         return {
@@ -145,25 +151,42 @@ def local(words: Sequence[str]) -> list[str]:
 
     Only Spark's own options, which end at the application, are touched.
     """
-    ours = ["--master", "local[2]", "--deploy-mode", "client"]
-    dropped = ("--master", "--deploy-mode")
-    switches = ("--verbose", "-v", "--supervise", "--version", "--help", "-h", "--usage-error")
     kept: list[str] = []
+    options, rest = _options(words)
+    for name, value in options:
+        elsewhere = name in ("--conf", "-c") and _WHERE.match(value or "")
+        if name not in ("--master", "--deploy-mode") and not elsewhere:
+            kept += [name] if value is None else [name, value]
+    return ["--master", "local[2]", "--deploy-mode", "client", *kept, *rest]
+
+
+def clustered(words: Sequence[str]) -> bool:
+    """Whether the driver of a spark-submit is to run on the cluster, not where it is submitted."""
+    mode = "client"
+    for name, value in _options(words)[0]:
+        key, equals, said = (value or "").partition("=")
+        if name == "--deploy-mode":
+            return value == "cluster"
+        if name in ("--conf", "-c") and equals and key == "spark.submit.deployMode":
+            mode = said
+    return mode == "cluster"
+
+
+def _options(words: Sequence[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
+    """Spark's own options, each with its value if it takes one; and the rest of the words."""
+    switches = ("--verbose", "-v", "--supervise", "--version", "--help", "-h", "--usage-error")
+    options: list[tuple[str, str | None]] = []
     rest = list(words)
     while rest and rest[0].startswith("-"):
         option, *rest = rest
         name, equals, value = option.partition("=")
         if option in switches:
-            kept.append(option)
+            options.append((option, None))
             continue
         if not equals:
             value, rest = (rest[0], rest[1:]) if rest else ("", [])
-        elsewhere = name in ("--conf", "-c") and re.match(
-            r"spark\.(master|submit\.deployMode|local\.dir|driver\.(host|bindAddress))=", value
-        )
-        if name not in dropped and not elsewhere:
-            kept += [name, value]
-    return [*ours, *kept, *rest]
+        options.append((name, value))
+    return options, rest
 
 
 def cache_folder() -> Path:

@@ -51,18 +51,24 @@ count = step("count", "spark-submit", "--deploy-mode", "cluster", "s3://data/wor
              "s3://data/in/", "s3://data/out")
 flow = emr.run_job_flow(**roles, Steps=[count], Instances=nodes)
 flow = flow["JobFlowId"]
+def read(key):
+    return gzip.decompress(s3.get_object(Bucket="logs", Key=key)["Body"].read()).decode()
+def driver(name):    # it runs on the cluster, so its output is a container's
+    log = s3.list_objects_v2(Bucket="logs", Prefix=f"emr/{{flow}}/containers/application_")
+    (key,) = [o["Key"] for o in log["Contents"] if o["Key"].endswith(f"_01_000001/{{name}}.gz")]
+    return read(key)
 (first,) = emr.list_steps(ClusterId=flow)["Steps"]
 emr.get_waiter("cluster_running").wait(ClusterId=flow, WaiterConfig=quick)
 try:
     emr.get_waiter("step_complete").wait(ClusterId=flow, StepId=first["Id"], WaiterConfig=quick)
 except Exception:
-    log = s3.get_object(Bucket="logs", Key=f"emr/{{flow}}/steps/{{first['Id']}}/stderr.gz")
-    sys.exit(gzip.decompress(log["Body"].read()).decode())
+    sys.exit(driver("stderr"))
 (part,) = [o["Key"] for o in s3.list_objects_v2(Bucket="data", Prefix="out/part")["Contents"]]
 print(sorted(s3.get_object(Bucket="data", Key=part)["Body"].read().decode().split("\\n")))
-log = s3.get_object(Bucket="logs", Key=f"emr/{{flow}}/steps/{{first['Id']}}/stdout.gz")
-print(gzip.decompress(log["Body"].read()).decode())
-wrong = emr.add_job_flow_steps(JobFlowId=flow, Steps=[step("no", "hive", fail="TERMINATE_CLUSTER")])
+print(driver("stdout"))
+print("state: FINISHED" in read(f"emr/{{flow}}/steps/{{first['Id']}}/stderr.gz"))
+wrong = emr.add_job_flow_steps(
+    JobFlowId=flow, Steps=[step("no", "hive", fail="TERMINATE_CLUSTER")])
 def status():
     return emr.describe_cluster(ClusterId=flow)["Cluster"]["Status"]
 while status()["State"] != "TERMINATED_WITH_ERRORS":
@@ -75,7 +81,7 @@ print(code(emr.add_job_flow_steps, JobFlowId=flow, Steps=[count]))
             tmp_path,
         )
         assert "['', 'a 3', 'b 2', 'c 1']" in out
-        assert "counted 3" in out
+        assert "counted 3\n\nTrue\n" in out
         assert out.split()[-3:] == ["STEP_FAILURE", "FAILED", "ValidationException"]
         (started,) = clouds.control.seen("aws:emr.RunJobFlow")
         assert started.principal == clouds.env["AWS_ACCESS_KEY_ID"]

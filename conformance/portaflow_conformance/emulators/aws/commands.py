@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..running import Running
-from ..spark import Spark, SparkMissingError
+from ..spark import Spark, SparkMissingError, clustered
 from .shop import S3A, Shop
 
+DRIVER = "driver."  # what the names of the files begin with that a driver on the cluster writes
 _SCRIPT_RUNNER = re.compile(r"s3n?://([\w-]+\.)?elasticmapreduce/libs/script-runner/.+\.jar")
 _COMMAND_RUNNER = re.compile(r"(.*/)?command-runner\.jar")
-_HERE = "the local AWS runs spark-submit, scripts and programs of this machine"
+_HERE = "the local AWS runs spark-submit, jars, scripts and programs of this machine"
+_SUBMIT = """
+import sys
+from pathlib import Path
+from portaflow_conformance.emulators.aws.commands import submit
+submit(Path(sys.argv[1]), sys.argv[2:])
+"""
 
 
 class CannotRunError(Exception):
     """It cannot be started; says why, as its log will."""
 
 
-def step(shop: Shop, jar: str, args: Sequence[str], folder: Path) -> Running:
-    """Start what a step asks for in its folder. Raises CannotRunError."""
-    words = list(args)
-    if _SCRIPT_RUNNER.fullmatch(jar):
+def step(shop: Shop, jar: Mapping[str, Any], folder: Path) -> Running:
+    """Start what a step's `HadoopJarStep` asks for in its folder. Raises CannotRunError."""
+    name, words = jar["Jar"], list(jar.get("Args", ()))
+    if _SCRIPT_RUNNER.fullmatch(name):
         if not words:
             raise CannotRunError("script-runner.jar needs the script as its first argument")
         return script(shop, words[0], words[1:], folder)
-    if not _COMMAND_RUNNER.fullmatch(jar):
-        raise CannotRunError(f"{jar} is a jar for Hadoop's MapReduce: {_HERE}")
+    if not _COMMAND_RUNNER.fullmatch(name):
+        main = ["--class", jar["MainClass"]] if jar.get("MainClass") else []
+        return _spark(shop, [*main, name, *words], folder)  # it starts a jar as Hadoop does
     if not words:
         raise CannotRunError("command-runner.jar needs a command as its first argument")
     if words[0] == "spark-submit":
         return _spark(shop, words[1:], folder)
     return _program(shop, words, folder)
+
+
+def on_cluster(jar: Mapping[str, Any]) -> bool:
+    """Whether a step is a spark-submit whose driver runs on the cluster."""
+    words = list(jar.get("Args", ()))
+    return words[:1] == ["spark-submit"] and clustered(words[1:])
 
 
 def script(shop: Shop, uri: str, args: Sequence[str], folder: Path) -> Running:
@@ -51,26 +70,40 @@ def script(shop: Shop, uri: str, args: Sequence[str], folder: Path) -> Running:
     return _program(shop, command if body.startswith(b"#!") else ["bash", *command], folder)
 
 
+def submit(folder: Path, words: Sequence[str]) -> None:
+    """Become the Spark of a `spark-submit` that a script calls."""
+    conf = json.loads((folder / "spark.json").read_text("utf-8"))
+    own = Path(tempfile.mkdtemp(prefix="spark-", dir=folder))
+    try:
+        spark = Spark(S3A)
+        command = spark.command(words, own, conf)
+    except SparkMissingError as error:
+        sys.exit(str(error))
+    os.execve(command[0], command, {**os.environ, **spark.env()})
+
+
 def _spark(shop: Shop, words: Sequence[str], folder: Path) -> Running:
+    driver = DRIVER if clustered(words) else ""
     try:
         return Spark(S3A).run(
             words,
             folder,
             conf=shop.spark_conf(),
             env=shop.env,
-            stdout=folder / "stdout",
-            stderr=folder / "stderr",
+            stdout=folder / f"{driver}stdout",
+            stderr=folder / f"{driver}stderr",
         )
     except SparkMissingError as error:
         raise CannotRunError(str(error)) from error
 
 
 def _program(shop: Shop, words: Sequence[str], folder: Path) -> Running:
-    # The Python that runs us comes first, as it does for Spark; a home of its own keeps what a
-    # script writes to "~" out of the user's.
-    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    # The Python that runs us comes before the system's, as it does for Spark; a home of its own
+    # keeps what a script writes to "~" out of the user's.
     home = folder / "home"
     home.mkdir(exist_ok=True)
+    bins = (_bin(shop, folder), Path(sys.executable).parent)
+    path = f"{':'.join(map(str, bins))}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     if shutil.which(words[0], path=path) is None:
         raise CannotRunError(
             f'Cannot run program "{words[0]}": error=2, No such file or directory; {_HERE}'
@@ -80,3 +113,14 @@ def _program(shop: Shop, words: Sequence[str], folder: Path) -> Running:
         return Running(words, folder, env=env, stdout=folder / "stdout", stderr=folder / "stderr")
     except OSError as error:
         raise CannotRunError(f'Cannot run program "{words[0]}": {error}') from error
+
+
+def _bin(shop: Shop, folder: Path) -> Path:
+    """A folder with the commands that a node of EMR has beside those of its system."""
+    (folder / "spark.json").write_text(json.dumps(shop.spark_conf()), "utf-8")
+    (folder / "bin").mkdir(exist_ok=True)
+    file = folder / "bin" / "spark-submit"
+    words = shlex.join([sys.executable, "-c", _SUBMIT, str(folder)])
+    file.write_text(f'#!/bin/sh\nexec {words} "$@"\n', "utf-8")
+    file.chmod(0o755)
+    return file.parent

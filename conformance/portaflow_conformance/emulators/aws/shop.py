@@ -39,15 +39,17 @@ class Shop:
         pace: float,
         s3: tuple[int, str, str],
         env: Mapping[str, str],
+        conf: Mapping[str, str] | None = None,
     ) -> None:
         self.folder, self.control, self.pace, self.env = folder, control, pace, env
         self._s3 = self._port, self._key, self._secret = s3
+        self._conf = conf or {}
         self._client: Any = None
         self._making = threading.Lock()
 
-    def below(self, name: str) -> Shop:
-        """The same in a folder of its own."""
-        return Shop(self.folder / name, self.control, self.pace, self._s3, self.env)
+    def below(self, name: str, conf: Mapping[str, str]) -> Shop:
+        """The same in a folder of its own, with defaults of its own for Spark."""
+        return Shop(self.folder / name, self.control, self.pace, self._s3, self.env, conf)
 
     def spark_conf(self) -> dict[str, str]:
         """`s3://` is S3A here, as it is EMRFS or S3A there."""
@@ -62,6 +64,7 @@ class Shop:
             f"{s3a}.access.key": self._key,
             f"{s3a}.secret.key": self._secret,
             f"{s3a}.aws.credentials.provider": simple,
+            **self._conf,
         }
 
     def keep_log(self, path: Path, uri: str, lost: str) -> None:
