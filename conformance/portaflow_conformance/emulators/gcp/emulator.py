@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar
 
 from ..environment import routing
@@ -13,9 +14,10 @@ from ..place import Emulator, Place
 from ..proxy import Proxy
 from .crossing import Crossing
 from .gcs import Gcs
+from .rest import Rest
 from .rpc import Rpc, Service
 from .tokens import Tokens
-from .wire import HttpServer
+from .wire import HttpServer, Request, Response
 
 if TYPE_CHECKING:  # costs a second and 50 MB: not before a call needs it
     from .dataproc import Dataproc
@@ -49,7 +51,7 @@ class GcpEmulator(Emulator):
         self.gcs = Gcs(place.folder / "gcs", place.control, self.tokens)
         pem = place.authority.issue("*.googleapis.com", *_HTTP)
         crossing = Crossing(lambda: self._grpc)
-        served = HttpServer(self.gcs, pem, crossing)
+        served = HttpServer(self._answer, pem, crossing)
         served.start()
         self._undo.callback(served.stop)
         self._undo.callback(self.gcs.closing.set)
@@ -61,10 +63,20 @@ class GcpEmulator(Emulator):
         self._undo.callback(proxy.stop)
         self._jobs_env = {**routing(place.folder, place.authority, proxy.port), **self.env()}
         self._undo.callback(self._stop_dataproc)
-        behind = replace(place, abort=lambda port: place.abort(crossing.peer(port)))
-        rpc = Rpc(behind, self.tokens, pem, self._services())
+
+        def abort(port: int) -> bool:
+            peer = crossing.peer(port)
+            return place.abort(peer) or proxy.abort(peer)
+
+        rpc = Rpc(replace(place, abort=abort), self.tokens, pem, self._services())
         self._undo.callback(rpc.stop)
         self._grpc = rpc.port
+        self._rest = Rest(rpc)
+
+    def _answer(self, request: Request) -> Response:
+        """Answer what came by HTTP, for whichever host."""
+        rest = any(fnmatchcase(request.host, pattern) for pattern in _RPC)
+        return self._rest(request) if rest else self.gcs(request)
 
     def _services(self) -> Mapping[str, Callable[[], Service]]:
         dataproc = "google.cloud.dataproc.v1"
@@ -110,7 +122,7 @@ class GcpEmulator(Emulator):
         return {**routes, **self.routes()}
 
     def routes(self) -> Mapping[str, int]:
-        return {**dict.fromkeys(_HTTP, self._http), **dict.fromkeys(_RPC, self._grpc)}
+        return dict.fromkeys((*_HTTP, *_RPC), self._http)
 
     def env(self) -> Mapping[str, str]:
         key = str(self.tokens.key_file)

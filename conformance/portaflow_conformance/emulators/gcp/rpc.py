@@ -7,7 +7,7 @@ does them. It is loaded by its first call, for Google's messages cost a second a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
@@ -91,7 +91,7 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._place, self._tokens, self._load = place, tokens, load
         self._loaded: dict[str, Service] = {}
         self._loading = threading.RLock()
-        self._closing = threading.Event()
+        self.closing = threading.Event()
         self._workers = ThreadPoolExecutor(_WORKERS, "gcp-rpc")
         self._server = grpc.server(
             self._workers,
@@ -105,7 +105,7 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._server.start()
 
     def stop(self) -> None:
-        self._closing.set()
+        self.closing.set()
         self._server.stop(grace=None).wait()
         self._workers.shutdown()
 
@@ -113,17 +113,17 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         _, full, name = details.method.split("/")
         if full not in self._load:
             return None
-        service = self._service(full)
-        asked, do = service.methods.get(name, (None, None))
+        service = self.named(full)
+        asked, _ = service.methods.get(name, (None, None))
         sent = dict(details.invocation_metadata)
-        who = self._tokens.principal(str(sent.get("authorization", "")))
+        who = self.principal(str(sent.get("authorization", "")))
 
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
             try:
-                if not who:
-                    text = "Request had invalid authentication credentials."
-                    raise RefusedError(Code.UNAUTHENTICATED, text)
-                return self._answer(service, name, who, do, request, context)
+                message = request if asked else None
+                return self.perform(service, name, who, message, lambda: self._hang(context))
+            except Reset as error:
+                self._reset(context, error)
             except RefusedError as error:
                 context.abort(error.code, error.message)
 
@@ -186,33 +186,44 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._place.abort(int(context.peer().rpartition(":")[2]))
         raise RefusedError(Code.UNAVAILABLE, "Socket closed") from error
 
-    def _service(self, full: str) -> Service:
+    @property
+    def names(self) -> Iterable[str]:
+        """The full names of all services."""
+        return self._load
+
+    def principal(self, authorization: str) -> str:
+        return self._tokens.principal(authorization)
+
+    def named(self, full: str) -> Service:
         with self._loading:
             if full not in self._loaded:
                 self._loaded[full] = self._load[full]()
             return self._loaded[full]
 
-    def _answer(
-        self, service: Service, name: str, who: str, do: Method | None, request: Any,
-        context: grpc.ServicerContext,
-    ) -> Any:  # fmt: skip
-        operation = f"gcp:{service.log}.{name}"
-        params = {} if isinstance(request, bytes) else _params(request, service.private)
-        fault = self._place.control.called(operation, who, **params)
-        if do is None:
-            raise RefusedError(Code.UNIMPLEMENTED, f"{name} is not in the local {service.log}")
-        method = do
-        if fault and fault.effect == "hang" and name not in service.begins:
-            self._hang(context)
-        try:
-            return struck(fault, lambda: method(request, Call(who, fault)), _refuse)
-        except Reset as error:
-            self._reset(context, error)
+    def perform(
+        self, service: Service, name: str, who: str, request: Any, hang: Callable[[], NoReturn]
+    ) -> Any:
+        """Answer a call, by whichever protocol it came. Raises RefusedError and Reset.
 
-    def _hang(self, context: grpc.ServicerContext) -> None:
+        `request` is None when the service has no such method: nobody knows what was asked.
+        """
+        if not who:
+            text = "Request had invalid authentication credentials."
+            raise RefusedError(Code.UNAUTHENTICATED, text)
+        operation = f"gcp:{service.log}.{name}"
+        params = {} if request is None else _params(request, service.private)
+        fault = self._place.control.called(operation, who, **params)
+        if request is None:
+            raise RefusedError(Code.UNIMPLEMENTED, f"{name} is not in the local {service.log}")
+        _, method = service.methods[name]
+        if fault and fault.effect == "hang" and name not in service.begins:
+            hang()
+        return struck(fault, lambda: method(request, Call(who, fault)), _refuse)
+
+    def _hang(self, context: grpc.ServicerContext) -> NoReturn:
         gone = threading.Event()
         if context.add_callback(gone.set):
-            while not gone.wait(0.1) and not self._closing.is_set():
+            while not gone.wait(0.1) and not self.closing.is_set():
                 pass
         raise RefusedError(Code.CANCELLED, "the client went away")
 

@@ -20,3 +20,15 @@ jobs = dataproc.JobControllerClient(client_options=options)
 batches = dataproc.BatchControllerClient(client_options=options)
 parent = f"projects/portaflow-local/locations/{REGION}"
 """
+
+GKE = """
+import time
+from google.cloud import container_v1
+gke = container_v1.ClusterManagerClient()
+parent = "projects/portaflow-local/locations/us-central1"
+def done(operation):
+    name = f"{parent}/operations/{operation.name}"
+    while (found := gke.get_operation(name=name)).status.name != "DONE":
+        time.sleep(0.02)
+    return found
+"""

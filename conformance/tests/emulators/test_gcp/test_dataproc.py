@@ -106,7 +106,9 @@ told += [[c.cluster_name for c in clusters.list_clusters(elsewhere)]]
     ]
 
 
-def test_the_async_client_works_too(client: Client) -> None:
+def test_the_async_clients_work_too(client: Client, clouds: Clouds) -> None:
+    for kind in ("SubmitJob", "CreateBatch"):
+        clouds.control.order(Fault(effect="hang", operation=f"gcp:dataproc.{kind}"))
     told = client(
         _DATAPROC
         + """
@@ -118,6 +120,24 @@ async def work():
     told.append(made.status.state.name)
     listed = await client.list_clusters({**where, "filter": "clusterName=aio"})
     told.append([cluster.cluster_name async for cluster in listed])
+    jobs = dataproc.JobControllerAsyncClient(client_options=options)
+    made = await jobs.submit_job({**where, "job": job("aio", "aio")})
+    told.append([job.status.state.name async for job in await jobs.list_jobs(where)])
+    await jobs.cancel_job(**where, job_id="aio")
+    while not (found := await jobs.get_job(**where, job_id="aio")).done:
+        await asyncio.sleep(0.02)
+    told.append(found.status.state.name)
+    await jobs.delete_job(**where, job_id="aio")
+    batches = dataproc.BatchControllerAsyncClient(client_options=options)
+    work = {"pyspark_batch": {"main_python_file_uri": "gs://none/none.py"}}
+    operation = await batches.create_batch(parent=parent, batch_id="aio-batch", batch=work)
+    told.append([b.state.name async for b in await batches.list_batches(parent=parent)])
+    await operation.cancel()
+    try:
+        await operation.result(timeout=60)
+    except exceptions.GoogleAPICallError as error:  # this client makes no Cancelled of it
+        told.append(error.message)
+    await batches.delete_batch(name=f"{parent}/batches/aio-batch")
     await (await client.delete_cluster({**where, "cluster_name": "aio"})).result(timeout=60)
     try:
         await client.get_cluster({**where, "cluster_name": "aio"})
@@ -126,7 +146,8 @@ async def work():
 asyncio.run(work())
 """
     )
-    assert told == ["RUNNING", ["aio"], "gone"]
+    cancelled = "The batch was cancelled."
+    assert told == ["RUNNING", ["aio"], ["PENDING"], "CANCELLED", ["PENDING"], cancelled, "gone"]
 
 
 def test_times_to_live_fire_by_the_clock_of_the_control(client: Client, clouds: Clouds) -> None:

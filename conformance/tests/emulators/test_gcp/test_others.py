@@ -12,7 +12,7 @@ import pytest
 from portaflow_conformance.emulators.clouds import Clouds, emulate
 from portaflow_conformance.emulators.control import Fault
 
-from .clients import REFUSED
+from .clients import GKE, REFUSED
 
 pytest.importorskip("google.cloud.container_v1")
 pytest.importorskip("google.cloud.secretmanager_v1")
@@ -22,25 +22,13 @@ CLOUDS = ("gcp", "kubernetes")
 Client = Callable[..., Any]
 
 _BEGIN = REFUSED + "import time\n"
-_GKE = (
-    _BEGIN
-    + """
-from google.cloud import container_v1
-gke = container_v1.ClusterManagerClient()
-parent = "projects/portaflow-local/locations/us-central1"
-def done(operation):
-    name = f"{parent}/operations/{operation.name}"
-    while (found := gke.get_operation(name=name)).status.name != "DONE":
-        time.sleep(0.02)
-    return found
-"""
-)
 
 
 def test_a_cluster_of_gke_leads_to_the_local_kubernetes(client: Client, clouds: Clouds) -> None:
     clouds.control.order(Fault(effect="fail", operation="gcp:container.CreateCluster", skip=2))
     told = client(
-        _GKE
+        REFUSED
+        + GKE
         + """
 import base64, os, tempfile
 import google.auth, google.auth.transport.requests
@@ -115,6 +103,34 @@ told += [refused(secrets.get_secret, name=made.name)]
     ]
     added = clouds.control.seen("gcp:secretmanager.AddSecretVersion")
     assert [set(call.params) for call in added] == [{"parent"}] * 3
+
+
+def test_the_async_clients_work_too(client: Client) -> None:
+    told = client(
+        REFUSED
+        + GKE
+        + """
+import asyncio
+from google.cloud import secretmanager
+async def work():
+    gke = container_v1.ClusterManagerAsyncClient()
+    made = await gke.create_cluster(parent=parent, cluster={"name": "aio"})
+    name = f"{parent}/operations/{made.name}"
+    while (await gke.get_operation(name=name)).status.name != "DONE":
+        await asyncio.sleep(0.02)
+    told.append((await gke.get_cluster(name=f"{parent}/clusters/aio")).status.name)
+    await gke.delete_cluster(name=f"{parent}/clusters/aio")
+    secrets = secretmanager.SecretManagerServiceAsyncClient()
+    made = await secrets.create_secret(parent="projects/portaflow-local", secret_id="aio",
+                                       secret={"replication": {"automatic": {}}})
+    await secrets.add_secret_version(parent=made.name, payload={"data": b"word"})
+    latest = await secrets.access_secret_version(name=f"{made.name}/versions/latest")
+    told.append(latest.payload.data.decode())
+    await secrets.delete_secret(name=made.name)
+asyncio.run(work())
+"""
+    )
+    assert told == ["RUNNING", "word"]
 
 
 _LEAVE = """
