@@ -251,6 +251,20 @@ class Finding:
     fix: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machines:
+    """What the provider bills by the hour for a request: machines, or cores and GiB.
+
+    `type` is the provider's own word for it (m5.xlarge, n2-standard-4), so that a price can be
+    looked up. `least`, `most`: how many; equal when fixed.
+    """
+
+    type: str
+    least: float = 1
+    most: float = 1
+    spot: bool = False
+
+
 class Driver(ABC, Generic[SpecT]):
     """Starts, watches and stops one kind of remote thing. Safe to call from any thread."""
 
@@ -265,6 +279,10 @@ class Driver(ABC, Generic[SpecT]):
     def fit(self, spec: SpecT) -> Mapping[str, Fit]:
         """Say which fields of `spec` are not simply honoured. Pure."""
         return {}
+
+    def machines(self, request: Request) -> Sequence[Machines] | None:
+        """Say what is billed while the thing lives: () for nothing, None when unknown. Pure."""
+        return None
 
     @abstractmethod
     def find(self, name: str, parent: Handle | None = None) -> Handle | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from .backend import Driver, Fit, Request, Spec
+from .cost import Cost
 
 ActionKind = Literal["cluster", "job", "container", "call", "transfer"]
 
@@ -143,6 +144,7 @@ class Plan:
     actions: tuple[Action, ...]
     staged: tuple[Staged, ...] = ()
     notes: tuple[Note, ...] = ()
+    costs: tuple[Cost, ...] = ()
     max_parallel: int = 16
 
     @cached_property
@@ -161,6 +163,7 @@ class Plan:
                 {"uri": s.uri, "sha256": s.file.digest, "bytes": s.file.size} for s in self.staged
             ],
             "actions": [_action_json(a) for a in self.actions],
+            "costs": [c.to_json() for c in self.costs],
             "notes": [
                 {
                     "action": n.action,

@@ -6,11 +6,12 @@ digested before (`data.collect`). Execution sends the requests that stand in the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from .backend import Capability, Fit, Kind, Request, Spec, Support, Verdict
+from .backend import Capability, Fit, Kind, Machines, Request, Spec, Support, Verdict
+from .cost import Cost, check, cost
 from .errors import (
     DefinitionError,
     Gathered,
@@ -76,6 +77,7 @@ class _Planner:
         self.actions: list[Action] = []
         self.names: dict[str, str] = {}  # of the clusters' actions
         self.notes: list[Note] = []
+        self.costs: list[Cost] = []
         self.transfers = _transfers(pipeline, target, self.asks)  # by reader, and by writer
 
     def plan(self) -> Plan:
@@ -97,6 +99,8 @@ class _Planner:
                 self._stop_cluster(last[task.id])
         with wrong.one():
             self._refuse()
+        with wrong.one():
+            check(self.costs, self.target)
         wrong.tell()
         return Plan(
             pipeline=self.pipeline.name,
@@ -107,6 +111,7 @@ class _Planner:
             actions=tuple(self.actions),
             staged=tuple(self.asks.staged.values()),
             notes=tuple(self.notes),
+            costs=tuple(self.costs),
             max_parallel=self.target.max_parallel,
         )
 
@@ -246,8 +251,11 @@ class _Planner:
             shared = binding.overrides.get(kind, {}) if binding else {}
             if shared:
                 spec = replace(spec, overrides=merged(shared, spec.overrides))
-            verdicts, request = self._say(id, cast(Kind, kind), backends, name, spec, parent)
+            verdicts, request, machines = self._say(
+                id, cast(Kind, kind), backends, name, spec, parent
+            )
             self._fit(id, verdicts, wanted, owner.capabilities)
+            self.costs.append(cost(id, machines, spec.ttl, target, backend))
         self.actions.append(
             Action(
                 id=id, verb="start", kind=kind, subject=subject, place=place, backend=backend,
@@ -257,12 +265,13 @@ class _Planner:
 
     def _say(
         self, id: str, kind: Kind, backends: Backends, name: str, spec: Spec, parent: str
-    ) -> tuple[Mapping[str, Fit], Request]:
-        """What the driver makes of a spec, and its request for it."""
+    ) -> tuple[Mapping[str, Fit], Request, Sequence[Machines] | None]:
+        """What the driver makes of a spec, its request for it, and what that will take."""
         driver = backends.driver(kind)
         backend = (backends.container if kind == "container" else backends.compute).name
         try:
-            return driver.fit(spec), native_request(driver, name, spec, self.names.get(parent, ""))
+            request = native_request(driver, name, spec, self.names.get(parent, ""))
+            return driver.fit(spec), request, driver.machines(request)
         except RejectedError as error:
             raise DefinitionError(f"{id}: backend {backend!r}: {error}") from error
         except PortaflowError:

@@ -6,12 +6,13 @@ What a setting is comes from, strongest first: `--set`, the environment
 
 from __future__ import annotations
 
+import datetime
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
@@ -51,6 +52,23 @@ class Binding(Model):
         return own | {"config": {k: v for k, v in value.items() if k not in own}}
 
 
+class Prices(Model):
+    """What an hour of each type of machine costs, and on which day that was so.
+
+    The price of a spot machine is that of "TYPE spot".
+    """
+
+    date: datetime.date | None = None
+    currency: str = "USD"
+    hourly: Mapping[str, Annotated[float, Field(ge=0)]] = {}
+
+
+class Limits(Model):
+    """`max_cost`: what a run may cost, in the currency of the prices; else it does not start."""
+
+    max_cost: float | None = Field(None, gt=0)
+
+
 class Target(Model):
     """Bindings, and what a pipeline needs to know of the place.
 
@@ -73,6 +91,8 @@ class Target(Model):
     tasks: Mapping[str, Mapping[str, JsonValue]] = {}
     clusters: Mapping[str, Mapping[str, JsonValue]] = {}
     max_parallel: int = Field(16, ge=1, le=10_000)
+    prices: Prices | None = None
+    limits: Limits = Limits()
     place: Mapping[str, Name] = {}
     others: Mapping[str, Target] = {}
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     *("errors", "backend", "names", "text", "layout"),
     *("pipeline", "validation", "target", "hookspecs", "plugins"),
-    *("templates", "plan", "specs", "planner", "load", "data"),
+    *("templates", "cost", "plan", "specs", "planner", "load", "data"),
     *("state", "journal", "poller", "called", "masking", "call", "calls", "transfer"),
     *("outcome", "engine"),
     *("history", "session", "tables", "multiset", "parquet", "compare", "report", "reap"),
@@ -24,7 +24,7 @@ ORDER = [
 """Modules of portaflow; each may import those before it. A new one takes its place here."""
 
 ONLY_IN = {
-    "airflow": ("portaflow.airflow", "portaflow_aws.connect", "portaflow_gcp.connect"),
+    "airflow": ("portaflow.airflow", "portaflow_aws.connect", "portaflow_gcp.connect", "portaflow_kubernetes.api"),
     "pluggy": ("portaflow.hookspecs", "portaflow.plugins"),
 }
 SDKS = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import click
 
-from portaflow.backend import ClusterSpec, ContainerSpec, JobSpec, Size
+from portaflow.backend import ClusterSpec, ContainerSpec, JobSpec, Machines, Size
+from portaflow.cost import Cost
 from portaflow.plan import Action, CallSpec, Note, Plan, TransferSpec
 from portaflow.text import size
 
@@ -30,14 +31,17 @@ def show(plan: Plan, store: str) -> None:
     notes: dict[str, list[Note]] = {}
     for note in plan.notes:
         notes.setdefault(note.action, []).append(note)
+    costs = {c.action: c for c in plan.costs}
     digits = len(str(len(plan.actions)))
     for number, action in enumerate(plan.actions, 1):
-        _show_action(f"{number:{digits}}", action, places, notes.get(action.id, ()))
+        _show_action(f"{number:{digits}}", action, places, notes.get(action.id, ()), costs)
+    _show_total(plan)
 
 
 def _show_action(
-    number: str, action: Action, places: Iterable[tuple[str, str]], notes: Iterable[Note]
-) -> None:
+    number: str, action: Action, places: Iterable[tuple[str, str]], notes: Iterable[Note],
+    costs: Mapping[str, Cost],
+) -> None:  # fmt: skip
     verb = click.style(action.verb, fg="yellow" if action.verb == "stop" else "green")
     subject = click.style(printable(action.subject), bold=True)
     where = f"on cluster {action.parent.partition('/')[2]}" if action.parent else ""
@@ -63,9 +67,36 @@ def _show_action(
         line("after", cut(", ".join(after), room))
     if action.verb == "start" and (limits := _limits(action)):
         line("limits", limits)
+    if said := _cost(costs.get(action.id)):
+        line("costs", said)
     for note in notes:
         verdict = click.style(note.fit.verdict.value, fg="yellow")
         line("note", f"{note.field} is {verdict}: {note.fit.reason}")
+
+
+def _cost(of: Cost | None) -> str:
+    """The machines, and their price where the target has one; "" where nothing is billed."""
+    if of is None or of.machines == ():
+        return ""
+    kinds = ", ".join(_count(m) for m in of.machines or ())
+    if of.hourly is None or of.most is None:
+        return ": ".join(filter(None, (kinds, f"unknown, as {of.why}")))
+    an_hour = " to ".join(dict.fromkeys(f"{h:.2f}" for h in of.hourly))
+    return f"{kinds}: {an_hour} {of.currency} an hour, at most {of.most:.2f}"
+
+
+def _count(of: Machines) -> str:
+    number = f"{of.least:g}" if of.least == of.most else f"{of.least:g} to {of.most:g}"
+    return f"{number} x {of.type}{' spot' if of.spot else ''}"
+
+
+def _show_total(plan: Plan) -> None:
+    """What all of it may cost, when all of it is known and something is billed."""
+    known = [c.most for c in plan.costs if c.most is not None]
+    currencies = {c.currency for c in plan.costs if c.currency}
+    if len(known) == len(plan.costs) and len(currencies) == 1:
+        most = f"{sum(known):.2f} {currencies.pop()}"
+        click.echo(f"\nAt most {most}, if all lives until its time-to-live is over.")
 
 
 def _what(action: Action) -> list[str]:

@@ -38,6 +38,7 @@ from portaflow.backend import (
     Fit,
     Handle,
     LogChunk,
+    Machines,
     Request,
     Size,
     State,
@@ -153,6 +154,9 @@ class DockerDriver(Driver[ContainerSpec]):
         if spec.size.disk == Size().disk:
             return {}
         return {"size.disk": Fit(Verdict.APPROXIMATED, "a container shares the daemon's disk")}
+
+    def machines(self, request: Request) -> Sequence[Machines]:
+        return ()
 
     # -- life
 

@@ -32,6 +32,7 @@ from portaflow.backend import (
     Fit,
     Handle,
     LogChunk,
+    Machines,
     Request,
     Size,
     Spec,
@@ -77,6 +78,9 @@ class ProcessDriver(Driver[SpecT]):
         """Return the command and environment of a request, as they are on this machine."""
         env = {"PATH": _PATH, "HOME": str(home / "work"), "LANG": "C.UTF-8", **request["env"]}
         return _Launch(list(request["command"]), env)
+
+    def machines(self, request: Request) -> Sequence[Machines]:
+        return ()
 
     def find(self, name: str, parent: Handle | None = None) -> Handle | None:
         home = self.folder / name
