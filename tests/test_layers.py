@@ -24,7 +24,12 @@ ORDER = [
 """Modules of portaflow; each may import those before it. A new one takes its place here."""
 
 ONLY_IN = {
-    "airflow": ("portaflow.airflow", "portaflow_aws.connect", "portaflow_gcp.connect", "portaflow_kubernetes.api"),
+    "airflow": (
+        "portaflow.airflow",
+        "portaflow_aws.connect",
+        "portaflow_gcp.connect",
+        "portaflow_kubernetes.api",
+    ),
     "pluggy": ("portaflow.hookspecs", "portaflow.plugins"),
 }
 SDKS = {
