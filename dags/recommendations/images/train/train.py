@@ -13,14 +13,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
-from pyarrow.fs import FileSystem
+from obstore.fsspec import FsspecStore
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -133,13 +134,14 @@ def train(ratings: Ratings, rank: int, seed: int) -> tuple[Model, dict[str, Any]
     }
 
 
-# -- the store: whatever pyarrow knows the scheme of
+# -- the store: a folder, or a bucket with the credentials that the place has
 
 
-def opened(uri: str) -> tuple[FileSystem, str]:
+def opened(uri: str) -> tuple[AbstractFileSystem, str]:
     """The filesystem of a URI and the path in it. Keys are taken as they are, unquoted."""
-    fs, path = FileSystem.from_uri(quote(uri, safe=":/"))
-    return fs, path
+    scheme, _, path = uri.partition("://")
+    local = scheme == "file"
+    return LocalFileSystem(auto_mkdir=True) if local else FsspecStore(scheme), path
 
 
 def read_ratings(uri: str) -> Ratings:
@@ -152,22 +154,16 @@ def read_ratings(uri: str) -> Ratings:
 
 def write_factors(uri: str, name: str, ids: Integers, factors: Floats) -> None:
     fs, path = opened(uri)
-    _folder(fs, path)
     rows = pa.array(list(factors), pa.list_(pa.float64()))
     table = pa.table({name: ids, "factors": rows})
-    pyarrow.parquet.write_table(table, f"{path}/part-0.parquet", filesystem=fs)
+    with fs.open(f"{path}/part-0.parquet", "wb") as file:
+        pyarrow.parquet.write_table(table, file)
 
 
 def write_value(uri: str, value: Any) -> None:
     fs, path = opened(uri)
-    _folder(fs, path.rpartition("/")[0])
-    with fs.open_output_stream(path) as stream:
-        stream.write(json.dumps(value).encode())
-
-
-def _folder(fs: FileSystem, path: str) -> None:
-    if fs.type_name == "local":  # object stores have no folders
-        fs.create_dir(path, recursive=True)
+    with fs.open(path, "wb") as file:
+        file.write(json.dumps(value).encode())
 
 
 def positive(text: str) -> int:
