@@ -18,6 +18,7 @@ from .shop import Shop
 
 ACTIVE = ("PENDING", "RUNNING", "CANCEL_PENDING")
 _TICK = 0.05
+_LOGS_EVERY = 2.0  # seconds; on EMR five minutes
 _ERROR = re.compile(r"^.*\b\w*(?:Exception|Error)\b.*$", re.MULTILINE)
 
 
@@ -105,11 +106,12 @@ class Step:
         state = "FAILED" if code else "COMPLETED"
         if code is None:
             state = "CANCELLED"
+        ended_at = time.time()
         self._say(f"INFO Step {self.id} ended: {state}, exit code {code}")
         self._keep_logs()  # they are there before the state says that the step has ended
         self._failure = self._said()  # the cluster's folder goes when it ends
         with self._lock:
-            self.state, self._ended = state, time.time()
+            self.state, self._ended = state, ended_at
         if state != "CANCELLED":
             ended(self)
 
@@ -151,7 +153,11 @@ class Step:
         return code and 1
 
     def _watch(self, running: Running, effect: str) -> int | None:
+        kept = time.monotonic()
         while (code := running.wait(_TICK)) is None:
+            if time.monotonic() > kept + _LOGS_EVERY:
+                self._keep_logs()
+                kept = time.monotonic()
             if self._cancelled.is_set():
                 running.stop(self._grace)
                 return None
