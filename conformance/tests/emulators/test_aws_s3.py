@@ -11,10 +11,12 @@ import pytest
 pytest.importorskip("boto3")
 
 from portaflow_conformance.emulators.aws.seaweed import Seaweed
+from portaflow_conformance.emulators.aws.shop import S3A, Shop, Store
 from portaflow_conformance.emulators.clouds import emulate
 from portaflow_conformance.emulators.control import Fault
+from portaflow_conformance.emulators.spark import Spark
 
-from .aws_client import python
+from .aws_client import make_ready, python
 from .frame import Left, Start, until
 
 _CLIENT = """
@@ -28,6 +30,12 @@ def keys(**params):
     found = [o["Key"] for o in told.get("Contents", [])]
     assert len(found) == told["KeyCount"], told
     return found
+"""
+
+_READ = """
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+print(len(spark.read.text("s3://data/in").collect()[0][0]))
 """
 
 
@@ -129,6 +137,27 @@ print(keys())
             "['a', 'e']",
             "['a', 'b & c/d', 'e']",
         ]
+
+
+@pytest.mark.spark
+def test_what_spark_reads_is_logged_and_struck(tmp_path: Path) -> None:
+    pytest.importorskip("pyspark")
+    make_ready()
+    script, out, err = tmp_path / "read.py", tmp_path / "out", tmp_path / "err"
+    script.write_text(_READ, "utf-8")
+    with emulate("aws", pace=0) as clouds:
+        put = 's3.put_object(Bucket="data", Key="in/a.txt", Body=b"x" * 100)'
+        python(_CLIENT + put, clouds.environ(), tmp_path)
+        slow = clouds.control.order(Fault(effect="throttle", operation="aws:s3.GetObject", times=2))
+        conf = Shop(tmp_path, clouds.control, 0, Store(0, "", ""), clouds.env).spark_conf()
+        running = Spark(S3A).run(
+            [str(script)], tmp_path, conf=conf, env=clouds.env, stdout=out, stderr=err
+        )
+        assert running.wait(120) == 0, err.read_text()
+        assert out.read_text() == "100\n"
+        assert slow.hit == 2
+        read = [call.params["Key"] for call in clouds.control.seen("aws:s3.GetObject")]
+        assert read == ["in/a.txt"] * 3
 
 
 def test_the_store_starts_in_a_deep_folder(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..running import Running
-from ..spark import Spark, SparkMissingError, clustered
+from ..spark import Spark, SparkMissingError, cache_folder, clustered
 from .shop import S3A, Shop
 
 DRIVER = "driver."  # what the names of the files begin with that a driver on the cluster writes
@@ -61,7 +61,7 @@ def script(shop: Shop, uri: str, args: Sequence[str], folder: Path) -> Running:
     name = uri.rstrip("/").rpartition("/")[2] or "script"
     file = folder / name
     try:
-        body = shop.get(uri) if "://" in uri else Path(uri.removeprefix("file:")).read_bytes()
+        body = shop.store.get(uri) if "://" in uri else Path(uri.removeprefix("file:")).read_bytes()
     except Exception as error:  # whatever the store, or this machine, has against it
         raise CannotRunError(f"Attempting to download file '{uri}'\n{error}") from error
     file.write_bytes(body)
@@ -72,14 +72,16 @@ def script(shop: Shop, uri: str, args: Sequence[str], folder: Path) -> Running:
 
 def submit(folder: Path, words: Sequence[str]) -> None:
     """Become the Spark of a `spark-submit` that a script calls."""
-    conf = json.loads((folder / "spark.json").read_text("utf-8"))
+    known = json.loads((folder / "spark.json").read_text("utf-8"))
     own = Path(tempfile.mkdtemp(prefix="spark-", dir=folder))
+    env = dict(os.environ)
+    del os.environ["JAVA_TOOL_OPTIONS"]  # they lead to stand-ins alone: no way to a connector
     try:
-        spark = Spark(S3A)
-        command = spark.command(words, own, conf)
+        spark = Spark(S3A, Path(known["cache"]))
+        command = spark.command(words, own, known["conf"])
     except SparkMissingError as error:
         sys.exit(str(error))
-    os.execve(command[0], command, {**os.environ, **spark.env()})
+    os.execve(command[0], command, {**env, **spark.env()})
 
 
 def _spark(shop: Shop, words: Sequence[str], folder: Path) -> Running:
@@ -117,7 +119,8 @@ def _program(shop: Shop, words: Sequence[str], folder: Path) -> Running:
 
 def _bin(shop: Shop, folder: Path) -> Path:
     """A folder with the commands that a node of EMR has beside those of its system."""
-    (folder / "spark.json").write_text(json.dumps(shop.spark_conf()), "utf-8")
+    known = {"conf": shop.spark_conf(), "cache": str(cache_folder())}
+    (folder / "spark.json").write_text(json.dumps(known), "utf-8")
     (folder / "bin").mkdir(exist_ok=True)
     file = folder / "bin" / "spark-submit"
     words = shlex.join([sys.executable, "-c", _SUBMIT, str(folder)])

@@ -9,11 +9,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "S3", "lists keys in the order of their bytes", "a directory tree: `a/b` before `a-b`"
     ),
     Deviation("S3", "keeps keys such as `a//b`, `./a` and `../a`", "does not keep them as written"),
-    Deviation(
-        "S3",
-        "sees what Spark reads and writes as it sees all calls",
-        "Spark goes to the store itself: no fault strikes it, and the log does not hold it",
-    ),
     Deviation("S3", "takes URLs signed by version 2", "takes those by version 4 alone"),
     Deviation(
         "EMR Serverless",

@@ -23,7 +23,7 @@ from .eks import Eks
 from .emr import Emr
 from .rest import Asked, RefusedError, Service, named
 from .serverless import Serverless
-from .shop import Shop
+from .shop import Shop, Store
 
 _MOTO = ("sts", "secretsmanager")
 _REST = ("emr-serverless", "eks")
@@ -46,8 +46,10 @@ class Front:
         self._loading = threading.Lock()
         self._moto: Any = None
 
+        store = Store(s3, key, secret)
+
         def shop(name: str) -> Shop:
-            return Shop(place.folder / name, place.control, place.pace, (s3, key, secret), env)
+            return Shop(place.folder / name, place.control, place.pace, store, env)
 
         self._own: dict[str, Service] = {
             "eks": Eks(place, key, secret),

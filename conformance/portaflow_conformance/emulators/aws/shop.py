@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,63 +29,24 @@ S3A = Connector(
 )
 
 
-class Shop:
-    """`folder` is for the files of what runs; `s3` is port, key and secret of the store; `env` is
-    that of a client of the local clouds, as what runs is one."""
+class Store:
+    """The local S3 itself, for what services put there and fetch: no fault strikes them."""
 
-    def __init__(
-        self,
-        folder: Path,
-        control: Control,
-        pace: float,
-        s3: tuple[int, str, str],
-        env: Mapping[str, str],
-        conf: Mapping[str, str] | None = None,
-    ) -> None:
-        self.folder, self.control, self.pace, self.env = folder, control, pace, env
-        self._s3 = self._port, self._key, self._secret = s3
-        self._conf = conf or {}
+    def __init__(self, port: int, key: str, secret: str) -> None:
+        self._port, self._key, self._secret = port, key, secret
         self._client: Any = None
         self._making = threading.Lock()
 
-    def below(self, name: str, conf: Mapping[str, str]) -> Shop:
-        """The same in a folder of its own, with defaults of its own for Spark."""
-        return Shop(self.folder / name, self.control, self.pace, self._s3, self.env, conf)
-
-    def spark_conf(self) -> dict[str, str]:
-        """`s3://` is S3A here, as it is EMRFS or S3A there."""
-        s3a = "spark.hadoop.fs.s3a"
-        simple = "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider"
-        return {
-            "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
-            f"{s3a}.endpoint": f"http://127.0.0.1:{self._port}",
-            f"{s3a}.endpoint.region": "us-east-1",
-            f"{s3a}.path.style.access": "true",
-            f"{s3a}.connection.ssl.enabled": "false",
-            f"{s3a}.access.key": self._key,
-            f"{s3a}.secret.key": self._secret,
-            f"{s3a}.aws.credentials.provider": simple,
-            **self._conf,
-        }
-
-    def keep_log(self, path: Path, uri: str, lost: str) -> None:
-        """Put a log into the store as AWS does; noted as `lost` when its bucket is not there."""
-        body = path.read_bytes() if path.exists() else b""
-        try:
-            self.put(uri, gzip.compress(body))
-        except Exception as error:  # what runs goes on without its logs, as in AWS
-            self.control.note(lost, uri=uri, error=str(error))
-
     def put(self, uri: str, body: bytes) -> None:
         bucket, key = _parts(uri)
-        self._store().put_object(Bucket=bucket, Key=key, Body=body)
+        self._connected().put_object(Bucket=bucket, Key=key, Body=body)
 
     def get(self, uri: str) -> bytes:
         bucket, key = _parts(uri)
-        body: bytes = self._store().get_object(Bucket=bucket, Key=key)["Body"].read()
+        body: bytes = self._connected().get_object(Bucket=bucket, Key=key)["Body"].read()
         return body
 
-    def _store(self) -> Any:
+    def _connected(self) -> Any:
         import boto3  # type: ignore[import-untyped]
         from botocore.config import Config  # type: ignore[import-untyped]
 
@@ -99,6 +61,39 @@ class Shop:
                     config=Config(proxies={}, s3={"addressing_style": "path"}),
                 )
         return self._client
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """`folder` is for the files of what runs; `env` is that of a client of the local clouds, as
+    what runs is one; `conf` are further defaults for Spark."""
+
+    folder: Path
+    control: Control
+    pace: float
+    store: Store
+    env: Mapping[str, str]
+    conf: Mapping[str, str] = field(default_factory=dict)
+
+    def below(self, name: str, conf: Mapping[str, str]) -> Shop:
+        """The same in a folder of its own, with defaults of its own for Spark."""
+        return replace(self, folder=self.folder / name, conf=conf)
+
+    def spark_conf(self) -> dict[str, str]:
+        """`s3://` is S3A here, as it is EMRFS or S3A there; it goes the way of all clients."""
+        return {
+            "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+            "spark.hadoop.fs.s3a.endpoint.region": self.env["AWS_REGION"],
+            **self.conf,
+        }
+
+    def keep_log(self, path: Path, uri: str, lost: str) -> None:
+        """Put a log into the store as AWS does; noted as `lost` when its bucket is not there."""
+        body = path.read_bytes() if path.exists() else b""
+        try:
+            self.store.put(uri, gzip.compress(body))
+        except Exception as error:  # what runs goes on without its logs, as in AWS
+            self.control.note(lost, uri=uri, error=str(error))
 
 
 def _parts(uri: str) -> tuple[str, str]:
