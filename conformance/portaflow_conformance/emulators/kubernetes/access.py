@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from . import problems
@@ -57,12 +57,18 @@ class Access:
                 return user
         raise problems.unauthorized()
 
+    def allows(self, user: User, wanted: Mapping[str, str]) -> bool:
+        """Whether a user may do what the attributes of an access review say."""
+        what = (wanted.get(key, "") for key in ("verb", "resource", "subresource"))
+        return self._may(user, *what)
+
+    def _may(self, user: User, verb: str, plural: str, sub: str) -> bool:
+        shown = plural != SECRETS.plural and sub in ("", "status", "log")
+        return user.rights == "admin" or (user.rights == "view" and verb in _READING and shown)
+
     def authorize(
         self, user: User, verb: str, resource: Resource, namespace: str, name: str, sub: str
     ) -> None:
-        if user.rights == "admin":
-            return
-        shown = resource is not SECRETS and sub in ("", "status", "log")
-        if user.rights == "view" and verb in _READING and shown:
+        if self._may(user, verb, resource.plural, sub):
             return
         raise problems.forbidden(user.name, verb, resource, namespace, name, sub)

@@ -96,6 +96,8 @@ class Kubelet:
             self._look()
         elif pod["status"].get("phase") in ("Succeeded", "Failed"):
             self._give_back(uid)
+        elif worker is not None:
+            worker.limit(pod["spec"].get("activeDeadlineSeconds"))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -58,8 +58,8 @@ class Log:
 
     def close(self) -> None:
         """The container has ended: nothing will ever follow."""
-        for stream, rest in self._cut.items():
-            self._put(_pieces(f"{stamp(time.time_ns())} {stream} ".encode(), rest))
+        for stream, rest in self._cut.items():  # a last line without its end stays without
+            self._put([f"{stamp(time.time_ns())} {stream} P ".encode() + rest + b"\n"])
         self._cut.clear()
         self.ended = True
         self._file.close()
@@ -139,8 +139,8 @@ class View:
     limit: int | None = None  # bytes
     stream: str = "All"
 
-    def _shown(self, data: bytes) -> list[bytes]:
-        """Lines as the client sees them."""
+    def _shown(self, data: bytes, begins: bool = True) -> list[bytes]:
+        """Lines as the client sees them: of a long one only the first piece has its time."""
         out = []
         for line in data.splitlines(keepends=True):
             time_, stream, flag, text = line.split(b" ", 3)
@@ -150,7 +150,8 @@ class View:
                 continue
             if flag == b"P":
                 text = text[:-1]
-            out.append(time_ + b" " + text if self.timestamps else text)
+            out.append(time_ + b" " + text if self.timestamps and begins else text)
+            begins = flag != b"P"
         return out
 
     async def of(self, log: Log) -> AsyncIterator[bytes]:
@@ -160,8 +161,10 @@ class View:
         if self.tail is not None:
             lines = self._shown(b"".join(log.newest()))
             skip = max(0, len(lines) - self.tail)
+        begins = True
         async for data in log.chunks(self.follow):
-            lines = self._shown(data)
+            lines = self._shown(data, begins)
+            begins = not lines or lines[-1].endswith(b"\n")
             if skip:
                 lines, skip = lines[skip:], max(0, skip - len(lines))
             piece = b"".join(lines)

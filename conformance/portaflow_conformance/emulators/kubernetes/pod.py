@@ -43,6 +43,9 @@ class PodWorker:
         self._stopping = asyncio.Event()
         self._ending = Ending()
         self._started = machine.store.now()
+        self._began = asyncio.get_running_loop().time()
+        self._limit: float | None = None
+        self._timer: asyncio.Task[None] | None = None
         self._volumes = Volumes(machine.store, pod, folder)
         around = Around(
             self.current, folder, self._volumes, self._stopping, self._publish, self._event
@@ -70,8 +73,8 @@ class PodWorker:
     async def run(self) -> None:
         """Live. Returns when the pod has a final phase or was stopped."""
         (self.folder / "logs").mkdir(parents=True)
-        deadline = self.current()["spec"].get("activeDeadlineSeconds")
-        timers = [asyncio.ensure_future(self._deadline(deadline))] if deadline else []
+        timers = []
+        self.limit(self.current()["spec"].get("activeDeadlineSeconds"))
         if self._fault is not None:
             timers.append(asyncio.ensure_future(self._strike(self._fault)))
         try:
@@ -79,6 +82,7 @@ class PodWorker:
             if await self._admitted() and await self._mounted():
                 await self._contain()
         finally:
+            self.limit(None)
             for timer in timers:
                 timer.cancel()
             self._conclude()
@@ -123,8 +127,17 @@ class PodWorker:
                 await asyncio.wait_for(self._stopping.wait(), _RETRY)
         return False
 
+    def limit(self, seconds: float | None) -> None:
+        """Take the pod's deadline, counted from its start: it may change while the pod runs."""
+        if seconds == self._limit or self.done:
+            return
+        self._limit = seconds
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.ensure_future(self._deadline(seconds)) if seconds else None
+
     async def _deadline(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(self._began + seconds - asyncio.get_running_loop().time())
         message = "Pod was active on the node longer than the specified deadline"
         self._event("Normal", "DeadlineExceeded", message)
         await self.stop(ending=Ending("DeadlineExceeded", message))

@@ -61,6 +61,8 @@ class Server:
         except Problem:
             self._control.note("kubernetes:unauthorized", path=request.path)
             raise
+        if request.method == "POST" and request.path == _REVIEWS:
+            return await self._reviewed(request, user)
         what = asked.read(request)
         if what is None:
             return self._discovered(request, user)
@@ -79,6 +81,14 @@ class Server:
             return await self._apply(request, what, user, content, fault)
 
         return await awaited(fault, apply, lambda f: _refusal(_of(f)))
+
+    async def _reviewed(self, request: web.BaseRequest, user: User) -> web.Response:
+        """Tell a user what it may do: a SelfSubjectAccessReview."""
+        review = asked.an_object(await asked.body(request))
+        wanted = (review.get("spec") or {}).get("resourceAttributes") or {}
+        self._control.note("kubernetes:selfsubjectaccessreviews.create", user.name, **wanted)
+        allowed = self._api.access.allows(user, wanted)
+        return _json({**review, "status": {"allowed": allowed}}, 201)
 
     def _discovered(self, request: web.BaseRequest, user: User) -> web.Response:
         self._control.note("kubernetes:discovery", user.name, path=request.path)
@@ -189,6 +199,7 @@ class Server:
 
 
 _TYPE = ("kind", "apiVersion")
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 def _wants_table(request: web.BaseRequest) -> bool:
