@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shutil
 import threading
 import time
 from typing import Any, ClassVar
@@ -129,6 +130,7 @@ class Serverless(Service):
         app = self._one(asked)
         self._need(app, "deleted", "CREATED", "STOPPED")
         app.become("TERMINATED")
+        shutil.rmtree(self._shop.folder / app.id, ignore_errors=True)
         return {}
 
     def start_run(self, asked: Asked) -> dict[str, Any]:
