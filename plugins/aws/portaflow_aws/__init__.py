@@ -9,4 +9,7 @@ from portaflow.hookspecs import BackendSpec, hookimpl
 
 @hookimpl
 def portaflow_backends() -> Iterable[BackendSpec]:
-    return ()
+    return (
+        BackendSpec("emr", "compute", "portaflow_aws.emr:Emr"),
+        BackendSpec("s3", "store", "portaflow_aws.s3:S3"),
+    )

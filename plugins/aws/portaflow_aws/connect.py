@@ -9,6 +9,7 @@ Clients try once: to ask again is the core's part.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,6 +71,9 @@ _MISSING = frozenset(
     {"404", "NoSuchBucket", "NoSuchEntity", "NoSuchKey", "NotFound", "NotFoundException"}
     | {"ResourceNotFoundException"}
 )
+_NO_SUCH = re.compile(r"\b[Ii]d '\S+' is not valid|job flow ID (not valid|does not exist)")
+"""How EMR says that there is no such cluster or step."""
+
 _BUSY = frozenset(
     {"BandwidthLimitExceeded", "PriorRequestNotComplete", "RequestLimitExceeded", "SlowDown"}
     | {"RequestTimeout", "RequestTimeoutException", "TooManyRequestsException"}
@@ -185,18 +189,22 @@ def told(what: str, access: Access | None = None) -> Iterator[None]:
             BotoCoreError,
             ClientError,
         )
+        from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 
         if isinstance(error, ClientError):
             raise _answered(what, error) from error
         if isinstance(error, BotoCoreError):
             raise _unasked(what, error, access) from error
+        if isinstance(error, ResponseParserError):  # something between us and AWS has answered
+            raise UnavailableError(f"{what}: {_short(str(error))}") from error
         raise
 
 
-def code(error: BaseException | None) -> str:
-    """AWS's own code of an error of ours; "" when AWS has not answered."""
-    response = getattr(error and error.__cause__, "response", {})
-    return str(response.get("Error", {}).get("Code", ""))
+def answered(error: BackendError) -> bool:
+    """Whether AWS has said no: then it has done nothing. It may have when it said nothing."""
+    response = getattr(error.__cause__, "response", None) or {}
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return 400 <= status < 500 or not isinstance(error, UnavailableError)
 
 
 def _answered(what: str, error: Any) -> BackendError:
@@ -213,7 +221,9 @@ def _answered(what: str, error: Any) -> BackendError:
         return UnavailableError(text)
     if name in _CONFLICT:
         return ConflictError(text)
-    if name in _MISSING or "' is not valid." in message:  # so EMR says that there is no such id
+    if (
+        name in _MISSING or name.endswith(".NotFound") or "' is not valid." in message
+    ):  # so EMR says that there is no such id
         return NotFoundError(text)
     if name in _QUOTA or any(w in message.lower() for w in ("limit", "quota", "exceeded")):
         return QuotaError(f"{text}; wait for what runs to end, or ask AWS for a larger quota")
@@ -224,7 +234,7 @@ def _unasked(what: str, error: Any, access: Access | None) -> BackendError:
     """The error that it means when boto3 has not got as far as an answer."""
     from botocore import exceptions  # type: ignore[import-untyped]
 
-    text = f"{what}: {_short(str(error))}"
+    text = f"{what}: {_short(' '.join(str(error).split()))}"
     if isinstance(error, exceptions.NoRegionError):
         return RejectedError(f"{text}; {_REGION}")
     if isinstance(error, exceptions.InvalidRegionError):
@@ -241,12 +251,18 @@ def _unasked(what: str, error: Any, access: Access | None) -> BackendError:
     ):
         return DeniedError(f"{text}; {_CREDENTIALS}")
     if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
-        if access and access.region and not _known(access.region):
-            return RejectedError(
-                f"{text}; {access.region!r} is no region that boto3 knows: {_REGION}"
-            )
+        if access and not _known(region := access.region or _default_region(access)):
+            return RejectedError(f"{text}; {region!r} is no region that boto3 knows: {_REGION}")
         return UnavailableError(text)
     return RejectedError(text)
+
+
+def _default_region(access: Access) -> str:
+    import boto3
+
+    if access.connection:
+        return ""
+    return str(boto3.session.Session(profile_name=access.profile or None).region_name or "")
 
 
 def _known(region: str) -> bool:
@@ -254,7 +270,7 @@ def _known(region: str) -> bool:
 
     session = boto3.session.Session()
     parts = session.get_available_partitions()
-    return any(region in session.get_available_regions("sts", part) for part in parts)
+    return not region or any(region in session.get_available_regions("sts", part) for part in parts)
 
 
 def _short(message: str) -> str:
