@@ -12,7 +12,7 @@ from google.protobuf import empty_pb2  # type: ignore[import-untyped]
 
 from ..control import Fault
 from . import checks
-from .driver import Run, Shop
+from .driver import Run, Shop, batch_env
 from .paging import matches, page, terms
 from .rpc import Call, Code, RefusedError, Service, invalid, not_found
 from .world import Operations, World, copied, stamp
@@ -159,9 +159,10 @@ class Batches:
             return
         message = batch.message
         work = getattr(message, message.WhichOneof("batch_config"))
+        properties = dict(message.runtime_config.properties)
         batch.run = Run(
-            self._shop, f"batch-{message.uuid}", work, dict(message.runtime_config.properties),
-            message.runtime_info.output_uri,
+            self._shop, f"batch-{message.uuid}", work, conf=properties,
+            env=batch_env(properties), uri=message.runtime_info.output_uri,
         )  # fmt: skip
 
     def _look(self, batch: Batch) -> None:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .items import GcsError
+from .machines import has_image, has_machine, has_runtime, machine
 from .objects import Objects
 from .rpc import Code, RefusedError, invalid
 
@@ -23,6 +25,11 @@ _TTLS = {
     "idle_stop_ttl": (300, 14 * _DAY),
     "auto_stop_ttl": (600, 14 * _DAY),
 }
+_PREFIX = re.compile(
+    r"(am|capacity-scheduler|core|dataproc(\.[a-z]+)*|distcp|flink|hadoop|hbase|hdfs|hive|hudi"
+    r"|iceberg|mapred|oozie|pig|presto|ranger|solr|spark|tez|webhcat|yarn|zeppelin|zookeeper)"
+    r"(-env|-log4j2?|-jvm|-site)?"
+)
 ALLOW_ZERO = "dataproc:dataproc.allow.zero.workers"
 
 
@@ -63,8 +70,40 @@ def check_cluster(cluster: Any, objects: Objects) -> None:
     if config.master_config.num_instances not in (0, 1, 3):
         raise invalid("The number of masters must be 1 or 3")
     check_lifecycle(config.lifecycle_config)
+    _check_machines(config)
+    for action in config.initialization_actions:
+        _check_object(action.executable_file, objects)
     for bucket in filter(None, (config.config_bucket, config.temp_bucket)):
         check_bucket(bucket, objects)
+
+
+def _check_machines(config: Any) -> None:
+    compute, software = config.gce_cluster_config, config.software_config
+    zone = compute.zone_uri.rpartition("/")[2] or "(auto)"
+    for group in (config.master_config, config.worker_config, config.secondary_worker_config):
+        if group.num_instances < 0:
+            raise invalid("The number of instances must not be negative")
+        if (uri := group.machine_type_uri) and not has_machine(uri):
+            name = f"Machine type with name '{machine(uri)}'"
+            raise invalid(f"{name} does not exist in zone '{zone}'.")
+    if compute.network_uri and compute.subnetwork_uri:
+        raise invalid("Only one of network_uri and subnetwork_uri can be given")
+    if software.image_version and not has_image(software.image_version):
+        raise invalid(f"Image version '{software.image_version}' is not supported.")
+    for key in software.properties:
+        prefix, colon, _ = key.partition(":")
+        if not colon or not _PREFIX.fullmatch(prefix):
+            raise invalid(f"Property '{key}' must be prefix:property, of a known prefix")
+
+
+def _check_object(uri: str, objects: Objects) -> None:
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    if not uri.startswith("gs://") or not name:
+        raise invalid(f"'{uri}' is not the URI of an object in Google Cloud Storage")
+    try:
+        objects.get(bucket, name)
+    except GcsError as error:
+        raise invalid(f"Google Cloud Storage object does not exist '{uri}'.") from error
 
 
 def check_bucket(name: str, objects: Objects) -> None:
@@ -103,6 +142,12 @@ def check_batch(batch: Any, name: str) -> None:
     kind = batch.WhichOneof("batch_config")
     if not kind:
         raise invalid("Batch config must be set")
+    runtime = batch.runtime_config
+    if runtime.version and not has_runtime(runtime.version):
+        raise invalid(f"Runtime version '{runtime.version}' is not supported.")
+    for key in runtime.properties:
+        if not key.startswith(("spark.", "dataproc.")):
+            raise invalid(f"Property '{key}' must begin with 'spark.' or 'dataproc.'")
     execution = batch.environment_config.execution_config
     if execution.HasField("ttl") and not 600 <= execution.ttl.seconds <= 14 * _DAY:
         raise invalid("ttl must be from 600 s to 1209600 s")

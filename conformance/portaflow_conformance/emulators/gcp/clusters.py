@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from google.cloud.dataproc_v1 import types
 from google.protobuf import empty_pb2  # type: ignore[import-untyped]
 
-from ..control import Fault
 from . import checks
-from .objects import Objects
+from .cluster import Cluster, State, complete, over, take
+from .driver import Shop
+from .initialization import Initialization
 from .paging import matches, page, terms
+from .policies import Policies
 from .rpc import Call, Code, RefusedError, Service, invalid, not_found
 from .world import Operations, World, copied, stamp
 
-State: Any = types.ClusterStatus.State
 Key = tuple[str, str, str]
 
-_IMAGE = "2.3-debian12"
 _ACTIVE = ("CREATING", "UPDATING", "RUNNING", "REPAIRING", "STARTING")
 _GROUPS = {
     "ACTIVE": _ACTIVE,
@@ -39,32 +38,18 @@ _UPDATABLE = (
 )
 
 
-@dataclass(slots=True)
-class Cluster:
-    message: Any
-    number: int
-    fault: Fault | None
-    hidden: float
-    idle: float = 0.0  # since when no job has been active, by the control's clock
-    ready: float = 0.0  # when it was running first
-
-    @property
-    def state(self) -> str:
-        return str(State(self.message.status.state).name)
-
-    def enter(self, state: int, detail: str = "") -> None:
-        message = self.message
-        if message.status.state:
-            message.status_history.add().CopyFrom(message.status)
-        new = types.ClusterStatus.pb()(state=state, detail=detail, state_start_time=stamp())
-        message.status.CopyFrom(new)
-
-
 class Clusters:
     """All clusters. `busy` tells whether a cluster has active jobs, `end_jobs` ends them."""
 
-    def __init__(self, world: World, operations: Operations, objects: Objects) -> None:
-        self._world, self._operations, self._objects = world, operations, objects
+    def __init__(
+        self, world: World, operations: Operations, policies: Policies, shop: Shop
+    ) -> None:
+        self._world, self._operations = world, operations
+        self._policies, self._shop = policies, shop
+        policies.used = lambda name: any(
+            cluster.message.config.autoscaling_config.policy_uri == name
+            for cluster in self._all.values()
+        )
         self._all: dict[Key, Cluster] = {}
         self._asked: dict[tuple[str, str], Any] = {}  # (method, request id) -> operation
         self.busy: Callable[[Cluster], bool] = lambda cluster: False
@@ -101,7 +86,8 @@ class Clusters:
                 return known
             if asked.project_id not in ("", project):
                 raise invalid("Cluster's project does not match the request's")
-            checks.check_cluster(asked, self._objects)
+            checks.check_cluster(asked, self._shop.objects)
+            policy = self._policy(asked, project, region)
             key = (project, region, asked.cluster_name)
             if key in self._all:
                 where = f"projects/{project}/regions/{region}/clusters/{asked.cluster_name}"
@@ -110,61 +96,55 @@ class Clusters:
             message = copied(asked)
             message.project_id = project
             message.cluster_uuid = str(uuid.uuid4())
-            self._complete(message, region)
+            complete(message, region, self._shop.objects)
+            message.config.autoscaling_config.policy_uri = policy
             hidden = self._world.hidden_until(call.fault)
-            cluster = Cluster(message, self._world.number(), call.fault, hidden)
+            now = self._world.now()
+            cluster = Cluster(message, self._world.number(), call.fault, hidden, born=now)
             cluster.enter(State.CREATING)
             self._all[key] = cluster
             self._world.watched[key] = lambda: self._age(key, cluster)
             operation = self._begin("create", request, cluster, region)
-            effect = call.fault.effect if call.fault else ""
-
-            def ready() -> None:
-                if cluster.state != "CREATING":  # it was deleted meanwhile
-                    self._operations.fail(operation, Code.ABORTED, "The cluster was deleted.")
-                elif effect == "fail":
-                    why = "Insufficient resources: a fault on order"
-                    cluster.enter(State.ERROR, why)
-                    self._operations.fail(operation, Code.RESOURCE_EXHAUSTED, why)
-                else:
-                    cluster.enter(State.RUNNING)
-                    cluster.ready = cluster.idle = self._world.now()
-                    self._operations.finish(operation, cluster.message)
-
-            if effect != "hang":
-                self._world.after(1.0, ready)
+            if not (call.fault and call.fault.effect == "hang"):
+                self._world.after(1.0, lambda: self._made(cluster, operation))
             return copied(operation)
 
-    def _complete(self, message: Any, region: str) -> None:
-        """Fill in what Dataproc chooses where a client has not."""
-        name, config = message.cluster_name, message.config
-        message.labels["goog-dataproc-cluster-name"] = name
-        message.labels["goog-dataproc-cluster-uuid"] = message.cluster_uuid
-        message.labels["goog-dataproc-location"] = region
-        for field, kind in (("config_bucket", "staging"), ("temp_bucket", "temp")):
-            if not getattr(config, field):
-                bucket = f"dataproc-{kind}-{region}-{message.project_id}"
-                setattr(config, field, self._objects.ensure_bucket(bucket).name)
-        properties = config.software_config.properties
-        config.software_config.image_version = (
-            config.software_config.image_version or "2.3-debian12"
-        )
-        if not config.gce_cluster_config.zone_uri:
-            zone = f"projects/{message.project_id}/zones/{region}-a"
-            base = "https://www.googleapis.com/compute/v1/"
-            config.gce_cluster_config.zone_uri = base + zone
-        master, workers = config.master_config, config.worker_config
-        master.num_instances = master.num_instances or 1
-        if properties.get(checks.ALLOW_ZERO) != "true":
-            workers.num_instances = workers.num_instances or 2
-        for group, word in ((master, "m"), (workers, "w")):
-            if not group.num_instances:
-                continue
-            group.machine_type_uri = group.machine_type_uri or "n1-standard-4"
-            del group.instance_names[:]
-            alone = word == "m" and group.num_instances == 1
-            numbers = [""] if alone else [f"-{n}" for n in range(group.num_instances)]
-            group.instance_names.extend(f"{name}-{word}{number}" for number in numbers)
+    def _policy(self, asked: Any, project: str, region: str) -> str:
+        uri = asked.config.autoscaling_config.policy_uri
+        return self._policies.check(uri, project, region) if uri else ""
+
+    def _made(self, cluster: Cluster, operation: Any) -> None:
+        """The machines are there: initialize them."""
+        if cluster.fault and cluster.fault.effect == "fail" and cluster.state == "CREATING":
+            why = "Insufficient resources: a fault on order"
+            cluster.enter(State.ERROR, why)
+            self._operations.fail(operation, Code.RESOURCE_EXHAUSTED, why)
+            return
+        cluster.initialization = Initialization(self._shop, cluster.message, self._world.now)
+        self._world.watched[operation.name] = lambda: self._initialize(cluster, operation)
+
+    def _initialize(self, cluster: Cluster, operation: Any) -> None:
+        assert cluster.initialization is not None
+        problem = None
+        if cluster.state == "CREATING" and (problem := cluster.initialization.look()) is None:
+            return
+        del self._world.watched[operation.name]
+        if cluster.state != "CREATING":  # it was deleted meanwhile
+            cluster.initialization.stop()
+            self._operations.fail(operation, Code.ABORTED, "The cluster was deleted.")
+        elif problem:
+            cluster.enter(State.ERROR, problem)
+            self._operations.fail(operation, Code.INVALID_ARGUMENT, problem)
+        else:
+            cluster.enter(State.RUNNING)
+            cluster.ready = cluster.idle = self._world.now()
+            self._operations.finish(operation, cluster.message)
+
+    def stop(self) -> None:
+        """End what still initializes clusters."""
+        for cluster in self._all.values():
+            if cluster.initialization is not None:
+                cluster.initialization.stop()
 
     def _known(self, method: str, request: Any) -> Any:
         """The operation that a request with this id began before."""
@@ -226,12 +206,15 @@ class Clusters:
                     raise invalid(f"Update mask: {path} cannot be updated")
             checks.check_labels(request.cluster.labels)
             checks.check_lifecycle(request.cluster.config.lifecycle_config)
+            policy = self._policy(request.cluster, request.project_id, request.region)
             cluster = self._in_state(request, ("RUNNING",), "updated")
 
             def apply() -> None:
                 for path in paths:
-                    _take(cluster.message, request.cluster, path.split("."))
-                self._complete(cluster.message, request.region)
+                    take(cluster.message, request.cluster, path.split("."))
+                complete(cluster.message, request.region, self._shop.objects)
+                if policy:
+                    cluster.message.config.autoscaling_config.policy_uri = policy
 
             return self._through(
                 "update", request, call, cluster, State.UPDATING, State.RUNNING, apply
@@ -320,47 +303,14 @@ class Clusters:
         if busy:
             cluster.idle = now
         fault = cluster.fault
-        if fault and fault.effect == "die" and cluster.state == "RUNNING":
-            if busy if not fault.seconds else now >= cluster.ready + fault.seconds:
-                self.die(cluster, "The master is unreachable: a fault on order")
+        dies = fault is not None and fault.effect == "die" and cluster.state == "RUNNING"
+        if dies and fault and (now >= cluster.ready + fault.seconds if fault.seconds else busy):
+            self.die(cluster, "The master is unreachable: a fault on order")
             return
         life = message.config.lifecycle_config
         life.idle_start_time.CopyFrom(stamp(cluster.idle or now))
-        born = cluster.ready or now
-        if _over(life, "delete", now, born, cluster.idle or now):
+        if over(life, "delete", now, cluster.born, cluster.idle or now):
             self._remove(None, None, cluster, key[1])
-        elif cluster.state == "RUNNING" and _over(life, "stop", now, born, cluster.idle):
+        elif cluster.state == "RUNNING" and over(life, "stop", now, cluster.born, cluster.idle):
             request = types.StopClusterRequest.pb()(region=key[1])
             self._halt(request, Call("dataproc", None), cluster)
-
-
-def _over(life: Any, what: str, now: float, born: float, idle: float) -> bool:
-    ends = []
-    if life.HasField(f"idle_{what}_ttl"):
-        ends.append(idle + getattr(life, f"idle_{what}_ttl").seconds)
-    if life.HasField(f"auto_{what}_ttl"):
-        ends.append(born + getattr(life, f"auto_{what}_ttl").seconds)
-    if life.HasField(f"auto_{what}_time"):
-        ends.append(float(getattr(life, f"auto_{what}_time").seconds))
-    return bool(ends) and now >= min(ends)
-
-
-def _take(mine: Any, theirs: Any, path: list[str]) -> None:
-    """Take one field of an update mask over."""
-    *above, last = path
-    for name in above:
-        mine, theirs = getattr(mine, name), getattr(theirs, name)
-    if last == "labels":
-        kept = {k: v for k, v in mine.labels.items() if k.startswith("goog-dataproc-")}
-        mine.labels.clear()
-        mine.labels.update({**theirs.labels, **kept})
-        return
-    field = mine.DESCRIPTOR.fields_by_name.get(last)
-    if field is None:
-        raise invalid(f"Update mask: {'.'.join(path)} is not a field")
-    if field.message_type is None:
-        setattr(mine, last, getattr(theirs, last))
-    elif theirs.HasField(last):
-        getattr(mine, last).CopyFrom(getattr(theirs, last))
-    else:
-        mine.ClearField(last)

@@ -7,6 +7,7 @@ from .batches import Batches
 from .clusters import Clusters
 from .driver import Shop
 from .jobs import Jobs
+from .policies import Policies
 from .world import Operations, World
 
 
@@ -14,11 +15,13 @@ class Dataproc:
     def __init__(self, place: Place, shop: Shop) -> None:
         self._world = World(place)
         self.operations = Operations(self._world)
-        self.clusters = Clusters(self._world, self.operations, shop.objects)
+        self.policies = Policies(self._world)
+        self.clusters = Clusters(self._world, self.operations, self.policies, shop)
         self.jobs = Jobs(self._world, self.operations, self.clusters, shop)
         self.batches = Batches(self._world, self.operations, shop)
 
     def stop(self) -> None:
         self._world.stop()
+        self.clusters.stop()
         self.jobs.stop()
         self.batches.stop()

@@ -46,6 +46,21 @@ class Shop:
     def conf(self) -> dict[str, str]:
         return {f"spark.hadoop.{key}": value for key, value in self.hadoop().items()}
 
+    def fetch(self, uri: str, path: Path) -> None:
+        """Make a file here with the contents of an object. Raises GcsError."""
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        _, file = self.objects.read(bucket, name)
+        with file, path.open("wb") as target:
+            shutil.copyfileobj(file, target)
+
+    def keep(self, uri: str, data: bytes) -> None:
+        """Make an object; none where somebody has removed the bucket, as in the cloud."""
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        draft = self.objects.draft()
+        draft.write(data)
+        with suppress(GcsError):
+            self.objects.put(bucket, name, draft)
+
     def site(self, folder: Path) -> Path:
         """A jar with core-site.xml, for classes that ask Hadoop and not Spark."""
         lines = [
@@ -66,9 +81,10 @@ class Run:
     """
 
     def __init__(
-        self, shop: Shop, name: str, work: Any, conf: Mapping[str, str], uri: str, after: int = 0
-    ) -> None:
-        self._shop, self._work, self._conf = shop, work, conf
+        self, shop: Shop, name: str, work: Any, *, conf: Mapping[str, str],
+        env: Mapping[str, str], uri: str, after: int = 0,
+    ) -> None:  # fmt: skip
+        self._shop, self._work, self._conf, self._env = shop, work, conf, env
         self.uri = uri
         self.problem = ""
         self.chunk = after  # the number of the object that is written next
@@ -97,7 +113,7 @@ class Run:
                 words,
                 self._folder,
                 conf={**self._shop.conf(), **self._conf},
-                env=self._shop.env,
+                env={**self._shop.env, **self._env},
                 stdout=self._output,
                 stderr=self._output,
             )
@@ -140,11 +156,8 @@ class Run:
         kind, _, rest = uri.partition("://")
         if kind != "gs":
             return Path(uri.removeprefix("file://").removeprefix("local://"))
-        bucket, _, name = rest.partition("/")
-        path = self._folder / Path(name).name
-        _, file = self._shop.objects.read(bucket, name)
-        with file, path.open("wb") as target:
-            shutil.copyfileobj(file, target)
+        path = self._folder / Path(rest).name
+        self._shop.fetch(uri, path)
         return path
 
     def look(self) -> int | None:
@@ -182,11 +195,7 @@ class Run:
             self.chunk += 1
 
     def _write(self, data: bytes) -> None:
-        bucket, _, name = self.uri.removeprefix("gs://").partition("/")
-        draft = self._shop.objects.draft()
-        draft.write(data)
-        with suppress(GcsError):  # somebody has removed the bucket: a job goes on without
-            self._shop.objects.put(bucket, f"{name}.{self.chunk:09}", draft)
+        self._shop.keep(f"{self.uri}.{self.chunk:09}", data)
 
     def end(self) -> None:
         """Begin to end it; `look` tells when it has."""
@@ -215,10 +224,28 @@ def _main_class(jar: Path) -> str:
     raise OSError(f"the manifest of {jar.name} names no main class")
 
 
+def job_env(cluster: Mapping[str, str], job: Mapping[str, str]) -> dict[str, str]:
+    """What the properties of a cluster and a job put into a driver's environment.
+
+    A driver that Yarn runs ("cluster") has it from its job, another from its machine.
+    """
+    env = _below("spark-env:", cluster)
+    conf = {**cluster_conf(cluster), **job}
+    if conf.get("spark.submit.deployMode") == "cluster":
+        env |= _below("spark.yarn.appMasterEnv.", conf)
+    return env
+
+
+def batch_env(properties: Mapping[str, str]) -> dict[str, str]:
+    """What a batch's properties put into its driver's environment."""
+    return _below("spark.dataproc.driverEnv.", properties)
+
+
 def cluster_conf(properties: Mapping[str, str]) -> dict[str, str]:
-    """The properties of a cluster ("spark:spark.executor.cores") that are Spark's."""
-    return {
-        key.removeprefix("spark:"): value
-        for key, value in properties.items()
-        if key.startswith("spark:spark.")
-    }
+    """The properties of a cluster ("spark:spark.executor.cores") that are Spark's, or Hadoop's."""
+    hadoop = {f"spark.hadoop.{key}": value for key, value in _below("core:", properties).items()}
+    return {**hadoop, **_below("spark:", properties)}
+
+
+def _below(prefix: str, properties: Mapping[str, str]) -> dict[str, str]:
+    return {k.removeprefix(prefix): v for k, v in properties.items() if k.startswith(prefix)}

@@ -84,6 +84,7 @@ class GcpEmulator(Emulator):
             f"{dataproc}.ClusterController": lambda: self._loaded().clusters.service(),
             f"{dataproc}.JobController": lambda: self._loaded().jobs.service(),
             f"{dataproc}.BatchController": lambda: self._loaded().batches.service(),
+            f"{dataproc}.AutoscalingPolicyService": lambda: self._loaded().policies.service(),
             "google.longrunning.Operations": lambda: self._loaded().operations.service(),
             "google.storage.v2.Storage": self._storage,
             "google.container.v1.ClusterManager": self._container,

@@ -11,8 +11,9 @@ from google.protobuf import empty_pb2  # type: ignore[import-untyped]
 
 from ..control import Fault
 from . import checks
-from .clusters import Cluster, Clusters
-from .driver import Run, Shop, cluster_conf
+from .cluster import Cluster
+from .clusters import Clusters
+from .driver import Run, Shop, cluster_conf, job_env
 from .paging import matches, page, terms
 from .rpc import Call, Code, RefusedError, Service, invalid, not_found
 from .world import Operations, World, copied, stamp
@@ -174,8 +175,9 @@ class Jobs:
         properties = job.cluster.message.config.software_config.properties
         after = job.run.chunk if job.run else 0
         job.run = Run(
-            self._shop, f"job-{message.job_uuid}-{job.failures}", work, cluster_conf(properties),
-            message.driver_output_resource_uri, after,
+            self._shop, f"job-{message.job_uuid}-{job.failures}", work,
+            conf=cluster_conf(properties), env=job_env(properties, work.properties),
+            uri=message.driver_output_resource_uri, after=after,
         )  # fmt: skip
         self._world.watched[key] = lambda: self._look(key, job)
 
