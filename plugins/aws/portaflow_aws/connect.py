@@ -221,9 +221,7 @@ def _answered(what: str, error: Any) -> BackendError:
         return UnavailableError(text)
     if name in _CONFLICT:
         return ConflictError(text)
-    if (
-        name in _MISSING or name.endswith(".NotFound") or "' is not valid." in message
-    ):  # so EMR says that there is no such id
+    if name in _MISSING or name.endswith(".NotFound") or _NO_SUCH.search(message):
         return NotFoundError(text)
     if name in _QUOTA or any(w in message.lower() for w in ("limit", "quota", "exceeded")):
         return QuotaError(f"{text}; wait for what runs to end, or ask AWS for a larger quota")
