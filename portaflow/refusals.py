@@ -1,0 +1,60 @@
+"""What an error of obstore means: in our errors, with the provider's words and what helps."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .errors import RejectedError, UnavailableError
+
+_LONGEST = 300  # characters told of a provider's own words
+_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"})
+_CREDENTIALS = frozenset(
+    {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed"}
+    | {"SignatureDoesNotMatch", "TokenRefreshRequired"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What helps, in a sentence for each: said with the error. `{bucket}` is its name."""
+
+    credentials: str
+    rights: str
+    missing: str
+    region: str
+    unreachable: str
+
+
+def refused(uri: str, error: Exception, advice: Advice) -> Exception:
+    """The error to raise for obstore's, met with the object at `uri`."""
+    text, kind = str(error), type(error).__name__
+    if kind == "AlreadyExistsError":
+        return FileExistsError(uri)
+    where = f"{uri}: {_cause(text)}"
+    code = found[1] if (found := re.search("<Code>(.+?)</Code>", text)) else ""
+    if code == "NoSuchBucket":
+        bucket = uri.partition("://")[2].partition("/")[0]
+        return RejectedError(f"{where}; {advice.missing.format(bucket=bucket)}")
+    if code in _REGION or "incorrectly configured region" in text:
+        return RejectedError(f"{where}; {advice.region}")
+    status = int(found[1]) if (found := re.search(r"status code: (\d{3})", text)) else 0
+    if kind == "UnauthenticatedError" or status == 401 or code in _CREDENTIALS:
+        return PermissionError(f"{where}; {advice.credentials}")
+    if kind == "PermissionDeniedError" or status == 403:  # of a list it is a GenericError
+        return PermissionError(f"{where}; {advice.rights}")
+    if not status:
+        return UnavailableError(f"{where}; {advice.unreachable}")
+    if status < 500 and status not in (408, 409, 429):
+        return RejectedError(where)
+    return UnavailableError(where)
+
+
+def _cause(text: str) -> str:
+    """The provider's own words out of what obstore tells, short."""
+    told = text.partition("\n\nDebug source")[0]
+    if found := re.search("<Code>(.+?)</Code>.*?<Message>(.*?)</Message>", told, re.DOTALL):
+        return f"{found[1]}: {found[2]}"[:_LONGEST]
+    if found := re.search("credential provider: (.+)", told, re.DOTALL):
+        told = found[1]
+    return " ".join(told.rpartition("status code: ")[2].split()).rstrip(":")[:_LONGEST]
