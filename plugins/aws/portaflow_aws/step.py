@@ -224,7 +224,8 @@ class StepDriver(Driver[JobSpec]):
         """
         if handle.parent not in self._folders:
             cluster = self._clusters.described(handle.parent)
-            self._folders[handle.parent] = cluster.get("LogUri", "").rstrip("/")
+            uri = cluster.get("LogUri", "").rstrip("/")
+            self._folders[handle.parent] = uri.replace("s3n://", "s3://", 1)  # as EMR tells it
         if not (uri := self._folders[handle.parent]):
             raise NotFoundError(
                 f"job {handle.name!r} keeps no log: its cluster has none; set `log_uri` in the "

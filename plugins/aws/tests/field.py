@@ -69,7 +69,9 @@ class Field:
 
     def clear(self) -> None:
         self.control.clear()
-        for handle in list(self.emr.clusters.owned(self.owner)):
+        handles = list(self.emr.clusters.owned(self.owner))
+        for handle in handles:
             self.emr.clusters.stop(handle)
+        for handle in handles:
             self.wait(self.emr.clusters, handle)
         assert list(self.emr.clusters.owned(self.owner)) == []
