@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import problems
-from .resources import SECRETS, Resource
+from .resources import REVIEWS, SECRETS, Resource
+from .roles import Roles
 
 _READING = ("get", "list", "watch")
 _LIFETIME = 3600  # seconds a requested token is good for when the request does not say
@@ -15,7 +16,9 @@ _LIFETIME = 3600  # seconds a requested token is good for when the request does 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A caller. `rights`: "admin" may do all, "view" may read all but secrets, "" nothing."""
+    """A caller. `rights`: "admin" may do all, "view" may read all but secrets; beyond that, and
+    for "", roles and their bindings say what is allowed.
+    """
 
     name: str
     rights: str = ""
@@ -31,6 +34,7 @@ class Access:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._users: dict[str, User] = {}
+        self.roles: Roles | None = None
         self.authenticators: list[Authenticator] = []
         self.admin = self.issue(User("system:serviceaccount:kube-system:portaflow", "admin"))
         self.viewer = self.issue(User("system:serviceaccount:kube-system:viewer", "view"))
@@ -41,7 +45,7 @@ class Access:
         return token
 
     def for_account(self, namespace: str, name: str, seconds: int | None) -> tuple[str, float]:
-        """A new token of a service account, and when it expires. It may do nothing."""
+        """A new token of a service account, and when it expires."""
         expires = self._clock() + (seconds or _LIFETIME)
         user = User(f"system:serviceaccount:{namespace}:{name}", expires=expires)
         return self.issue(user), expires
@@ -57,18 +61,23 @@ class Access:
                 return user
         raise problems.unauthorized()
 
-    def allows(self, user: User, wanted: Mapping[str, str]) -> bool:
-        """Whether a user may do what the attributes of an access review say."""
-        what = (wanted.get(key, "") for key in ("verb", "resource", "subresource"))
-        return self._may(user, *what)
-
-    def _may(self, user: User, verb: str, plural: str, sub: str) -> bool:
-        shown = plural != SECRETS.plural and sub in ("", "status", "log")
-        return user.rights == "admin" or (user.rights == "view" and verb in _READING and shown)
-
     def authorize(
         self, user: User, verb: str, resource: Resource, namespace: str, name: str, sub: str
     ) -> None:
-        if self._may(user, verb, resource.plural, sub):
-            return
-        raise problems.forbidden(user.name, verb, resource, namespace, name, sub)
+        if resource is REVIEWS:
+            return  # everybody may ask what they may
+        if not self.may(user, verb, resource.group, resource.plural, namespace, name, sub):
+            raise problems.forbidden(user.name, verb, resource, namespace, name, sub)
+
+    def may(
+        self, user: User, verb: str, group: str, plural: str, namespace: str, name: str, sub: str
+    ) -> bool:
+        if user.rights == "admin":
+            return True
+        shown = plural != SECRETS.plural and sub in ("", "status", "log")
+        if user.rights == "view" and verb in _READING and shown:
+            return True
+        what = f"{plural}/{sub}" if sub else plural
+        return self.roles is not None and self.roles.allow(
+            user.name, verb, group, what, namespace, name
+        )

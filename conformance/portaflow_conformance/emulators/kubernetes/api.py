@@ -8,12 +8,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from . import patches, problems, validation
+from . import applying, patches, problems, pruning, validation
 from .access import Access, User
+from .admission import Admission
 from .asked import Asked, an_object
 from .deletion import ORPHANED, Deletion, orphans_unasked
 from .problems import Json
-from .resources import JOBS, NAMESPACES, NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
+from .resources import (
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REVIEWS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    Resource,
+)  # fmt: skip
 from .selectors import matcher
 from .store import Store
 
@@ -22,15 +32,22 @@ _FIXED = (
     "deletionGracePeriodSeconds", "resourceVersion",
 )  # fmt: skip
 
+Own = Callable[[Json], list[Json]]
+
+
+def _free(obj: Json) -> list[Json]:
+    """Nobody owns a field of what a controller makes."""
+    return []
+
 
 @dataclass(slots=True)
 class Answer:
-    """What a client gets: an object, a list's parts, a code and a warning."""
+    """What a client gets: an object, a list's parts, a code and warnings."""
 
     body: Json
     code: int = 200
     items: list[Json] | None = None  # of a list; `body` is then its metadata
-    warning: str = ""
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -40,10 +57,13 @@ class Api:
     store: Store
     access: Access
     deletion: Deletion
+    admission: Admission
     hidden: dict[str, float] = field(default_factory=dict)  # uid -> until
     created: Callable[[Resource, Json], None] = lambda resource, obj: None
 
     def answer(self, asked: Asked, user: User, content: Any) -> Answer:
+        if asked.resource is REVIEWS:
+            return self._review(user, an_object(content))
         verbs: dict[str, Callable[[Asked, Any], Answer]] = {
             "get": self._get, "list": self._list, "create": self._create, "update": self._update,
             "patch": self._patch, "delete": self._delete, "deletecollection": self._delete_all,
@@ -97,16 +117,34 @@ class Api:
             raise problems.method_not_allowed("POST")
         if asked.resource is NODES:
             raise problems.refused(NODES, "", "this stand-in has one node of its own")
-        obj = self.add(
-            asked.resource, asked.namespace, an_object(content), dry=_dry(asked, content)
-        )
-        return Answer(obj, 201)
+        body, warnings = _known(asked, an_object(content))
+        owner = self._owner(asked)
 
-    def add(self, resource: Resource, namespace: str, body: Json, *, dry: bool = False) -> Json:
-        """Admit and store a new object; `dry` only says what would be stored."""
+        def own(obj: Json) -> list[Json]:
+            return applying.updated(asked.resource.kind, None, obj, [], owner)
+
+        obj = self.add(asked.resource, asked.namespace, body, dry=_dry(asked, content), own=own)
+        return Answer(obj, 201, warnings=warnings)
+
+    def _owner(self, asked: Asked) -> applying.Owner:
+        version = asked.resource.api_version
+        return applying.Owner(asked.manager, version, self.store.now(), asked.sub)
+
+    def add(
+        self, resource: Resource, namespace: str, body: Json, *, dry: bool = False, own: Own = _free
+    ) -> Json:
+        """Admit and store a new object; `dry` only says what would be stored.
+
+        `own` says who owns which field of it.
+        """
         if resource.namespaced:
             self._check_namespace(resource, namespace, body)
+        if resource is PODS:
+            body = self.admission.completed(namespace, body)
         obj = validation.admit(resource, namespace, body)
+        self.admission.check(resource, namespace, obj)
+        if owned := own(obj):
+            obj["metadata"]["managedFields"] = owned
         if not dry:
             obj = self.store.add(resource, obj)
             self.created(resource, obj)
@@ -137,22 +175,60 @@ class Api:
                 raise problems.refused(PODS, name, why)
 
     def _update(self, asked: Asked, content: Any) -> Answer:
-        body = an_object(content)
         old = self._there(asked)
+        body, warnings = _known(asked, an_object(content))
         meta = body.get("metadata") or {}
         if meta.get("name", asked.name) != asked.name:
             raise problems.bad_request(
                 f"the name of the object ({meta.get('name')}) does not match the name on the URL "
                 f"({asked.name})"
             )
-        return self._changed(asked, old, body, content)
+        return Answer(self._changed(asked, old, body, content), warnings=warnings)
 
     def _patch(self, asked: Asked, content: Any) -> Answer:
+        if asked.content_type == patches.APPLY_PATCH:
+            return self._apply(asked, an_object(content))
         old = self._there(asked)
-        kind = asked.query["contentType"]
-        return self._changed(asked, old, patches.apply(kind, old, content), content)
+        patched, warnings = _known(asked, patches.apply(asked.content_type, old, content))
+        return Answer(self._changed(asked, old, patched, content), warnings=warnings)
 
-    def _changed(self, asked: Asked, old: Json, new: Json, content: Any) -> Answer:
+    def _apply(self, asked: Asked, content: Json) -> Answer:
+        """Server-side apply: what is not there is made."""
+        resource, kind = asked.resource, asked.resource.kind
+        if not asked.query.get("fieldManager"):
+            causes = problems.Causes()
+            causes.required("fieldManager", "is required for apply patch")
+            causes.refuse("meta.k8s.io", "PatchOptions", "")
+        if (content.get("apiVersion"), content.get("kind")) != (resource.api_version, kind):
+            raise problems.bad_request(
+                f"apiVersion and kind of an apply must be {resource.api_version} and {kind}"
+            )
+        if (content.get("metadata") or {}).get("managedFields"):
+            raise problems.bad_request("metadata.managedFields must be nil")
+        wanted, warnings = _known(asked, content)
+        owner = self._owner(asked)
+        old = self.store.find(resource, asked.namespace, asked.name)
+        if old is None and asked.sub:
+            raise problems.not_found(resource.group, resource.plural, asked.name)
+        if old is None:
+            wanted = {**wanted, "metadata": {**(wanted.get("metadata") or {}), "name": asked.name}}
+
+            def own(obj: Json) -> list[Json]:
+                bare: Json = {"metadata": {}}
+                made = applying.applied(kind, bare, wanted, owner, force=True)
+                found: list[Json] = made["metadata"]["managedFields"]
+                return found
+
+            made = self.add(resource, asked.namespace, wanted, dry=_dry(asked, None), own=own)
+            return Answer(made, 201, warnings=warnings)
+        new = applying.applied(kind, old, wanted, owner, force=asked.flag("force"))
+        owned = new["metadata"]["managedFields"]
+        return Answer(self._changed(asked, old, new, None, owned), warnings=warnings)
+
+    def _changed(
+        self, asked: Asked, old: Json, new: Json, content: Any, owned: list[Json] | None = None
+    ) -> Json:
+        """Store the new state of an object; `owned` are its managedFields when they are known."""
         resource = asked.resource
         meta, was = new.get("metadata") or {}, old["metadata"]
         for name, what in (("uid", "UID"), ("resourceVersion", "resourceVersion")):
@@ -174,22 +250,28 @@ class Api:
             if resource in (PODS, JOBS) and not isinstance(obj.get("spec"), dict):
                 raise problems.bad_request("spec: Required value")
             validation.check_update(resource, old, obj)
-        return Answer(obj if _dry(asked, content) else self.store.replace(resource, obj))
+        if owned is None:
+            # A client may hand fields over to another manager, or reset them all by [{}].
+            told = [e for e in meta.get("managedFields") or was.get("managedFields") or [] if e]
+            owned = applying.updated(resource.kind, old, obj, told, self._owner(asked))
+        if owned:
+            obj["metadata"] = {**obj["metadata"], "managedFields": owned}
+        return obj if _dry(asked, content) else self.store.replace(resource, obj)
 
     def _delete(self, asked: Asked, content: Any) -> Answer:
         options = _options(asked, content)
         obj = self._there(asked)
-        warning = "" if not orphans_unasked(asked.resource, options) else ORPHANED
+        warnings = [ORPHANED] if orphans_unasked(asked.resource, options) else []
         after = obj if _dry(asked, content) else self.deletion.delete(asked.resource, obj, options)
         waits = self.store.find(asked.resource, asked.namespace, asked.name) is not None
         if asked.resource.returns_object or (waits and not _dry(asked, content)):
-            return Answer(after, warning=warning)
+            return Answer(after, warnings=warnings)
         meta = obj["metadata"]
         details = {
             "name": meta["name"], "kind": asked.resource.plural, "uid": meta["uid"],
             **({"group": asked.resource.group} if asked.resource.group else {}),
         }  # fmt: skip
-        return Answer({**_success(), "details": details}, warning=warning)
+        return Answer({**_success(), "details": details}, warnings=warnings)
 
     def _delete_all(self, asked: Asked, content: Any) -> Answer:
         found = self._list(
@@ -223,6 +305,23 @@ class Api:
         }  # fmt: skip
         return Answer(body, 201)
 
+    def _review(self, user: User, content: Json) -> Answer:
+        """What the caller may do."""
+        told = (content.get("spec") or {}).get("resourceAttributes") or {}
+        allowed = self.access.may(
+            user, told.get("verb", ""), told.get("group", ""), told.get("resource", ""),
+            told.get("namespace", ""), told.get("name", ""), told.get("subresource", ""),
+        )  # fmt: skip
+        status = {"allowed": allowed}
+        kind = {"kind": REVIEWS.kind, "apiVersion": REVIEWS.api_version}
+        body = {**kind, "metadata": {}, "spec": content.get("spec") or {}, "status": status}
+        return Answer(body, 201)
+
+
+def _known(asked: Asked, body: Json) -> tuple[Json, list[str]]:
+    """The body with the fields that there are, and what is said of the others."""
+    return pruning.pruned(asked.resource.kind, body, asked.query.get("fieldValidation", ""))
+
 
 def _options(asked: Asked, content: Any) -> Json:
     """Options of a delete: from its body, which wins, and from its query."""
@@ -254,9 +353,10 @@ def recorded(asked: Asked, content: Any) -> Json:
     for key, value in (("namespace", asked.namespace), ("name", asked.name)):
         if value:
             params[key] = value
-    query = {k: v for k, v in asked.query.items() if k != "contentType"}
-    if query:
-        params["query"] = query
+    if asked.query:
+        params["query"] = dict(asked.query)
+    if asked.verb == "patch":
+        params["contentType"] = asked.content_type
     if content is not None and asked.resource is not SECRETS and asked.sub != "token":
         params["body"] = content
     return params

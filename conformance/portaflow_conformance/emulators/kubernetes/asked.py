@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from aiohttp import web
 
-from . import problems
+from . import problems, protobuf
+from .patches import APPLY_PATCH
 from .problems import Json
 from .resources import BY_PATH, NAMESPACES, Resource
+
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+YAML = "application/yaml"
 
 _LARGEST = 3 * 2**20  # bytes of a body
 _TRUE = ("1", "t", "true")
@@ -27,6 +32,8 @@ class Asked:
     name: str
     sub: str
     query: Mapping[str, str]
+    agent: str = ""  # the client, as it calls itself
+    content_type: str = ""
 
     @property
     def operation(self) -> str:
@@ -36,6 +43,11 @@ class Asked:
     @property
     def where(self) -> str:
         return self.namespace or ("" if self.resource.namespaced else self.name)
+
+    @property
+    def manager(self) -> str:
+        """Who owns the fields that the request sets."""
+        return self.query.get("fieldManager") or self.agent.partition("/")[0] or "unknown"
 
     def flag(self, name: str) -> bool:
         return self.query.get(name, "").lower() in _TRUE
@@ -74,7 +86,9 @@ def read(request: web.BaseRequest) -> Asked | None:
     if resource.namespaced and name and not namespace:
         raise problems.no_such_resource()
     verb = _verb(request, name)
-    return Asked(verb, resource, namespace, name, sub, dict(request.query))
+    agent = request.headers.get("User-Agent", "")
+    query = dict(request.query)
+    return Asked(verb, resource, namespace, name, sub, query, agent, request.content_type)
 
 
 def _verb(request: web.BaseRequest, name: str) -> str:
@@ -92,7 +106,7 @@ def _verb(request: web.BaseRequest, name: str) -> str:
 
 
 async def body(request: web.BaseRequest) -> Any:
-    """The JSON that came with a request; None when nothing came."""
+    """The object that came with a request, in JSON, YAML or protobuf; None when nothing came."""
     if (request.content_length or 0) > _LARGEST:
         raise problems.too_large()
     data = bytearray()
@@ -102,11 +116,15 @@ async def body(request: web.BaseRequest) -> Any:
             raise problems.too_large()
     if not data:
         return None
-    if "protobuf" in request.content_type or "yaml" in request.content_type:
-        raise problems.unsupported_media("application/json")
+    if request.content_type == PROTOBUF:
+        return protobuf.decode(bytes(data))
+    if "cbor" in request.content_type:
+        raise problems.unsupported_media(f"application/json, application/yaml, {PROTOBUF}")
     try:
+        if request.content_type in (YAML, APPLY_PATCH):
+            return yaml.safe_load(data.decode())
         return json.loads(data)
-    except ValueError as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise problems.bad_request(
             f"couldn't get version/kind; json parse error: {error}"
         ) from None

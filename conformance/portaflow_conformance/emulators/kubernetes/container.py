@@ -44,6 +44,7 @@ class Machine:
     # with a hundred of them, does not get its turn.
     setups: asyncio.Semaphore
     disk: Executor  # one thread: a folder that is removed may keep the kernel busy for long
+    token: Callable[[str, str, int], str]  # of a namespace's account, for some seconds
 
     async def remove(self, *folders: Path) -> None:
         """Take folders away, and let clients have their turn meanwhile."""

@@ -20,6 +20,7 @@ from aiohttp import web
 from ..control import Fault
 from ..place import Emulator, Place
 from .access import Access, Authenticator
+from .admission import Admission
 from .api import Api
 from .container import Machine
 from .deletion import Deletion
@@ -29,6 +30,7 @@ from .jobs import JobController
 from .kubelet import Kubelet
 from .problems import Json
 from .resources import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS
+from .roles import Roles
 from .sandbox import Sandbox
 from .server import Server
 from .store import Change, Store
@@ -114,13 +116,16 @@ class KubernetesEmulator(Emulator):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         deletion = Deletion(store)
-        api = Api(store, self.access, deletion)
+        admission = Admission(store, mounts_tokens=sandbox.isolated)
+        api = Api(store, self.access, deletion, admission)
+        self.access.roles = roles = Roles(store)
+        roles.furnish()
         events = Events(store)
         self._socket = _bound()
         self.port = self._socket.getsockname()[1]
         machine = Machine(
             store, sandbox, self.images, place.pace, self.log_size, self._base_env(), _ADDRESS,
-            asyncio.Semaphore(_SETUPS), self._disk,
+            asyncio.Semaphore(_SETUPS), self._disk, self._token,
         )  # fmt: skip
         self.kubelet = Kubelet(machine, place.control, events, _made(place.folder / "pods"))
         jobs = JobController(store, api.add, deletion, events, place.pace)
@@ -130,7 +135,10 @@ class KubernetesEmulator(Emulator):
         self.kubelet.register()
         streams = Streams(store, self.kubelet, sandbox)
         server = Server(
-            api, place.control, {"log": streams.log, "exec": streams.exec}, self._ordered
+            api,
+            place.control,
+            {"log": streams.log, "exec": streams.exec, "attach": streams.attach},
+            self._ordered,
         )
         self._background = loop.create_task(jobs.run())
         # A client that goes ends its request: a log that is followed would stay for ever.
@@ -167,6 +175,9 @@ class KubernetesEmulator(Emulator):
             "data": {"ca.crt": self.place.authority.bundle.read_text()},
         }  # fmt: skip
         self.store.add(CONFIG_MAPS, bundle)
+
+    def _token(self, namespace: str, account: str, seconds: int) -> str:
+        return self.access.for_account(namespace, account, seconds)[0]
 
     def _ordered(self, fault: Fault, uid: str) -> None:
         self.kubelet.faults[uid] = fault

@@ -10,6 +10,7 @@ from .problems import Json, Problem, bad_request, unsupported_media
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"  # see applying.py
 
 _MERGE_KEYS = {
     "containers": "name", "initContainers": "name", "ephemeralContainers": "name",
@@ -35,7 +36,7 @@ def apply(kind: str, target: Json, patch: Any) -> Json:
         return merged
     if kind == STRATEGIC_PATCH:
         return _strategic(target, patch)
-    raise unsupported_media(f"{JSON_PATCH}, {MERGE_PATCH}, {STRATEGIC_PATCH}")
+    raise unsupported_media(f"{JSON_PATCH}, {MERGE_PATCH}, {STRATEGIC_PATCH}, {APPLY_PATCH}")
 
 
 def _merge(target: Any, patch: Any) -> Any:

@@ -46,7 +46,7 @@ class PodWorker:
         self._began = asyncio.get_running_loop().time()
         self._limit: float | None = None
         self._timer: asyncio.Task[None] | None = None
-        self._volumes = Volumes(machine.store, pod, folder)
+        self._volumes = Volumes(machine.store, pod, folder, machine.token)
         around = Around(
             self.current, folder, self._volumes, self._stopping, self._publish, self._event
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 _CHUNK = 2**16
 _DRAIN = 2.0  # seconds that output may still come in after the end
 _LOOK = 0.05  # seconds between two looks at the memory
-_NICE = "15"
+_NICE = "10"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 Sink = Callable[[str, bytes], None]  # "stdout" or "stderr", what was written

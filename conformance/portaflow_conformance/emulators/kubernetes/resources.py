@@ -24,6 +24,7 @@ class Resource:
     subresources: tuple[str, ...] = ()
     returns_object: bool = False  # what DELETE answers with, a Status otherwise
     counts_generation: bool = False  # whether a change of `spec` raises metadata.generation
+    verbs: tuple[str, ...] = _VERBS
 
     @property
     def api_version(self) -> str:
@@ -36,7 +37,7 @@ class Resource:
 
 PODS = Resource(
     "pods", "Pod", short=("po",), returns_object=True, counts_generation=True,
-    subresources=("status", "log", "exec", "eviction"),
+    subresources=("status", "log", "exec", "attach", "eviction"),
 )  # fmt: skip
 JOBS = Resource(
     "jobs", "Job", group="batch", subresources=("status",), counts_generation=True
@@ -53,8 +54,30 @@ SERVICE_ACCOUNTS = Resource(
     subresources=("token",),
 )  # fmt: skip
 NODES = Resource("nodes", "Node", namespaced=False, short=("no",), subresources=("status",))
+SERVICES = Resource(
+    "services", "Service", short=("svc",), subresources=("status",), returns_object=True
+)  # fmt: skip
+QUOTAS = Resource(
+    "resourcequotas", "ResourceQuota", short=("quota",), subresources=("status",),
+    returns_object=True,
+)  # fmt: skip
+LIMIT_RANGES = Resource("limitranges", "LimitRange", short=("limits",))
+_RBAC = "rbac.authorization.k8s.io"
+ROLES = Resource("roles", "Role", group=_RBAC)
+ROLE_BINDINGS = Resource("rolebindings", "RoleBinding", group=_RBAC)
+CLUSTER_ROLES = Resource("clusterroles", "ClusterRole", group=_RBAC, namespaced=False)
+CLUSTER_ROLE_BINDINGS = Resource(
+    "clusterrolebindings", "ClusterRoleBinding", group=_RBAC, namespaced=False
+)  # fmt: skip
+REVIEWS = Resource(  # answered, never stored
+    "selfsubjectaccessreviews", "SelfSubjectAccessReview", group="authorization.k8s.io",
+    namespaced=False, verbs=("create",),
+)  # fmt: skip
 
-RESOURCES = (PODS, JOBS, CONFIG_MAPS, SECRETS, EVENTS, NAMESPACES, SERVICE_ACCOUNTS, NODES)
+RESOURCES = (
+    PODS, JOBS, CONFIG_MAPS, SECRETS, EVENTS, NAMESPACES, SERVICE_ACCOUNTS, NODES, SERVICES,
+    QUOTAS, LIMIT_RANGES, ROLES, ROLE_BINDINGS, CLUSTER_ROLES, CLUSTER_ROLE_BINDINGS, REVIEWS,
+)  # fmt: skip
 BY_PATH = {(r.group, r.version, r.plural): r for r in RESOURCES}
 
 _SUBRESOURCE_KINDS = {
@@ -62,6 +85,7 @@ _SUBRESOURCE_KINDS = {
     "token": ("TokenRequest", ("create",)),
     "log": ("Pod", ("get",)),
     "exec": ("PodExecOptions", ("create", "get")),
+    "attach": ("PodAttachOptions", ("create", "get")),
     "status": ("", ("get", "patch", "update")),
 }
 
@@ -70,13 +94,17 @@ def api_versions() -> Json:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
 
 
-def api_group(group: str = "batch") -> Json:
+def api_group(group: str) -> Json | None:
+    if not group or group not in {r.group for r in RESOURCES}:
+        return None
     preferred = {"groupVersion": f"{group}/v1", "version": "v1"}
     return {"name": group, "versions": [preferred], "preferredVersion": preferred}
 
 
 def api_groups() -> Json:
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [api_group()]}
+    names = dict.fromkeys(r.group for r in RESOURCES)
+    groups = [found for name in names if (found := api_group(name)) is not None]
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
 def api_resources(group: str, version: str) -> Json | None:
@@ -91,9 +119,9 @@ def api_resources(group: str, version: str) -> Json | None:
             "singularName": resource.singular,
             "namespaced": resource.namespaced,
             "kind": resource.kind,
-            "verbs": list(_VERBS),
+            "verbs": list(resource.verbs),
             "shortNames": list(resource.short),
-            "categories": ["all"] if resource in (PODS, JOBS) else [],
+            "categories": ["all"] if resource in (PODS, JOBS, SERVICES) else [],
         }
         entries.append(entry)
         for name in resource.subresources:

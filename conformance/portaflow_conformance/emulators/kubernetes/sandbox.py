@@ -105,8 +105,9 @@ class Sandbox:
                 raise Unmountable("no namespaces can be made here, so no volume can be mounted")
             return [*_leash(), *command]
         words = [
-            w for m in mounts for w in (str(m.source), m.target, "ro" if m.read_only else "rw")
-        ]
+            word for m in mounts
+            for word in (str(m.source), _real(m.target), "ro" if m.read_only else "rw")
+        ]  # fmt: skip
         given = [str(base), self._own, *words, "--", folder, *command]
         return [*_leash(), *self._unshare, "--", "/bin/sh", "-c", _PARENT, _SETUP, *given]
 
@@ -133,6 +134,11 @@ def _leash() -> list[str]:
     ignored = [s.name[3:] for s in (signal.SIGINT, signal.SIGQUIT)
                if signal.getsignal(s) is signal.SIG_IGN]  # fmt: skip
     return [*words, "env", *(f"--default-signal={name}" for name in ignored)] if ignored else words
+
+
+def _real(target: str) -> str:
+    """A path without links, such as /var/run: outside the root they would lead elsewhere."""
+    return os.path.realpath(target)
 
 
 def _other_mounts() -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from ..control import Control, Fault
 from ..faults import Reset, abort_transport, awaited
@@ -17,8 +18,8 @@ from .asked import Asked
 from .problems import Json, Problem
 from .selectors import matcher
 from .store import encode
+from .streams import Stream
 
-Stream = Callable[[web.BaseRequest, Asked, Json], Awaitable[web.StreamResponse]]
 Ordered = Callable[[Fault, str], None]  # a fault that is about the object with this uid
 
 _BOOKMARKS = 5.0  # seconds; clusters send them about once a minute
@@ -61,8 +62,6 @@ class Server:
         except Problem:
             self._control.note("kubernetes:unauthorized", path=request.path)
             raise
-        if request.method == "POST" and request.path == _REVIEWS:
-            return await self._reviewed(request, user)
         what = asked.read(request)
         if what is None:
             return self._discovered(request, user)
@@ -70,8 +69,6 @@ class Server:
             user, what.verb, what.resource, what.where, what.name, what.sub
         )  # fmt: skip
         content = None if what.sub in self._streams else await asked.body(request)
-        if what.verb == "patch":
-            what.query["contentType"] = request.content_type  # type: ignore[index]
         params = api.recorded(what, content)
         if what.sub == "exec":
             params["command"] = request.query.getall("command", [])
@@ -81,14 +78,6 @@ class Server:
             return await self._apply(request, what, user, content, fault)
 
         return await awaited(fault, apply, lambda f: _refusal(_of(f)))
-
-    async def _reviewed(self, request: web.BaseRequest, user: User) -> web.Response:
-        """Tell a user what it may do: a SelfSubjectAccessReview."""
-        review = asked.an_object(await asked.body(request))
-        wanted = (review.get("spec") or {}).get("resourceAttributes") or {}
-        self._control.note("kubernetes:selfsubjectaccessreviews.create", user.name, **wanted)
-        allowed = self._api.access.allows(user, wanted)
-        return _json({**review, "status": {"allowed": allowed}}, 201)
 
     def _discovered(self, request: web.BaseRequest, user: User) -> web.Response:
         self._control.note("kubernetes:discovery", user.name, path=request.path)
@@ -101,8 +90,9 @@ class Server:
                 found = resources.api_versions()
             case ["apis"]:
                 found = resources.api_groups()
-            case ["apis", "batch"]:
-                found = {"kind": "APIGroup", "apiVersion": "v1", **resources.api_group()}
+            case ["apis", group]:
+                if (one := resources.api_group(group)) is not None:
+                    found = {"kind": "APIGroup", "apiVersion": "v1", **one}
             case ["api", version]:
                 found = resources.api_resources("", version)
             case ["apis", group, version]:
@@ -133,7 +123,7 @@ class Server:
         return self._formed(request, what, answer)
 
     def _formed(self, request: web.BaseRequest, what: Asked, answer: Answer) -> web.Response:
-        headers = {"Warning": f'299 - "{answer.warning}"'} if answer.warning else {}
+        headers = CIMultiDict(("Warning", _warning(text)) for text in answer.warnings)
         rows = answer.items if answer.items is not None else [answer.body]
         if _wants_table(request) and what.verb in ("get", "list"):
             meta = answer.body if answer.items is not None else {}
@@ -199,11 +189,15 @@ class Server:
 
 
 _TYPE = ("kind", "apiVersion")
-_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 def _wants_table(request: web.BaseRequest) -> bool:
     return "as=Table" in request.headers.get("Accept", "").partition(",application/json")[0]
+
+
+def _warning(text: str) -> str:
+    quoted = text.replace("\\", r"\\").replace('"', r"\"")
+    return f'299 - "{quoted}"'
 
 
 def _of(fault: Fault) -> Problem:
@@ -217,7 +211,7 @@ def _refusal(problem: Problem) -> web.Response:
     return _json(problem.status(), problem.code, headers)
 
 
-def _json(body: Json, code: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def _json(body: Json, code: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(
         body=encode(body), status=code, content_type="application/json", headers=headers
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +21,8 @@ from .process import Process
 from .sandbox import Sandbox
 from .store import Store
 
+Stream = Callable[[web.BaseRequest, Asked, Json], Awaitable[web.StreamResponse]]
+
 _PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _STDIN, _STDOUT, _STDERR, _ERROR, _CLOSE = 0, 1, 2, 3, 255
 
@@ -31,6 +34,10 @@ class Streams:
         self._store = store
         self._kubelet = kubelet
         self._sandbox = sandbox
+
+    def served(self) -> dict[str, Stream]:
+        """What serves each subresource."""
+        return {"log": self.log, "exec": self.exec, "attach": self.attach}
 
     # -- logs
 
@@ -82,6 +89,9 @@ class Streams:
             follow=asked.flag("follow"), timestamps=asked.flag("timestamps"), since=since,
             tail=asked.number("tailLines"), limit=limit, stream=asked.query.get("stream") or "All",
         )  # fmt: skip
+
+    async def attach(self, request: web.BaseRequest, asked: Asked, pod: Json) -> web.StreamResponse:
+        raise problems.bad_request("x")
 
     # -- exec
 

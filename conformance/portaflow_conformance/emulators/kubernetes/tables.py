@@ -7,7 +7,17 @@ from datetime import datetime
 from typing import Any
 
 from .problems import Json
-from .resources import CONFIG_MAPS, EVENTS, JOBS, NAMESPACES, NODES, PODS, SECRETS, Resource
+from .resources import (
+    CONFIG_MAPS,
+    EVENTS,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SECRETS,
+    SERVICES,
+    Resource,
+)  # fmt: skip
 
 Cells = Callable[[Json, float], list[Any]]
 
@@ -107,6 +117,13 @@ def _node(obj: Json, now: float) -> list[Any]:
     return [obj["metadata"]["name"], "Ready", "<none>", age, version]
 
 
+def _exposed(obj: Json, now: float) -> list[Any]:
+    spec, meta = obj["spec"], obj["metadata"]
+    ports = ",".join(f"{p['port']}/{p['protocol']}" for p in spec.get("ports") or []) or "<none>"
+    age = _age(meta.get("creationTimestamp"), now)
+    return [meta["name"], spec["type"], spec["clusterIP"], "<none>", ports, age]
+
+
 def _plain(obj: Json, now: float) -> list[Any]:
     return [obj["metadata"]["name"], _age(obj["metadata"].get("creationTimestamp"), now)]
 
@@ -118,6 +135,7 @@ _TABLES: dict[str, tuple[str, Cells]] = {
     CONFIG_MAPS.plural: ("Name Data Age", _data),
     SECRETS.plural: ("Name Type Data Age", _secret),
     NAMESPACES.plural: ("Name Status Age", _phase),
+    SERVICES.plural: ("Name Type Cluster-IP External-IP Port(s) Age", _exposed),
     NODES.plural: ("Name Status Roles Age Version", _node),
 }
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from .podspec import check_pod_spec, default_pod_spec
 from .problems import Causes, Json, bad_request
-from .resources import EVENTS, JOBS, NAMESPACES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
+from .resources import JOBS, NAMESPACES, PODS, SECRETS, SERVICES, Resource
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -43,6 +43,7 @@ _KEY_TEXT = (
 )
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 _RANDOM = "bcdfghjklmnpqrstvwxz2456789"  # the letters of generated names
+ADDRESS = "127.0.0.1"  # of all pods, and so of what is in front of them
 _ANNOTATIONS = 262144  # bytes of all annotations
 
 
@@ -296,6 +297,30 @@ def _default_secret(obj: Json) -> None:
     obj.setdefault("type", "Opaque")
 
 
+def _check_service(obj: Json, causes: Causes) -> None:
+    spec = obj.get("spec") or {}
+    if spec.get("type") not in (None, "ClusterIP"):
+        causes.forbidden("spec.type", "not implemented by this stand-in: other than ClusterIP")
+    if not spec.get("ports") and spec.get("clusterIP") != "None":
+        causes.required("spec.ports")
+    for i, port in enumerate(spec.get("ports") or []):
+        if not 0 < port.get("port", 0) < 65536:
+            text = "must be between 1 and 65535, inclusive"
+            causes.invalid(f"spec.ports[{i}].port", port.get("port", 0), text)
+
+
+def _default_service(obj: Json) -> None:
+    spec = obj["spec"]
+    spec.setdefault("type", "ClusterIP")
+    spec.setdefault("clusterIP", ADDRESS)
+    spec.setdefault("clusterIPs", [spec["clusterIP"]])
+    spec.setdefault("sessionAffinity", "None")
+    for port in spec.get("ports") or []:
+        port.setdefault("protocol", "TCP")
+        port.setdefault("targetPort", port["port"])
+    obj.setdefault("status", {"loadBalancer": {}})
+
+
 def _default_namespace(obj: Json) -> None:
     labels = obj["metadata"].get("labels") or {}
     obj["metadata"]["labels"] = {**labels, "kubernetes.io/metadata.name": obj["metadata"]["name"]}
@@ -308,12 +333,12 @@ _CHECKS: dict[str, tuple[Callable[[Json, Causes], None], ...]] = {
     JOBS.plural: (_check_job,),
     SECRETS.plural: (_check_data,),
     "configmaps": (_check_data,),
+    SERVICES.plural: (_check_service,),
 }
 _DEFAULTS: dict[str, tuple[Callable[[Json], None], ...]] = {
     PODS.plural: (_default_pod,),
     JOBS.plural: (_default_job,),
     SECRETS.plural: (_default_secret,),
     NAMESPACES.plural: (_default_namespace,),
-    EVENTS.plural: (),
-    SERVICE_ACCOUNTS.plural: (),
+    SERVICES.plural: (_default_service,),
 }

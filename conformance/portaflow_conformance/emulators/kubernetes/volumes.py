@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from .store import Store
 _VARIABLE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]")
 
+_TOKEN_LIFE = 3600  # seconds
+
+Token = Callable[[str, str, int], str]  # of a namespace's account, for some seconds
+
 
 class Missing(Exception):
     """A pod names what is not there yet: the kubelet waits for it."""
@@ -25,8 +29,9 @@ class Missing(Exception):
 class Volumes:
     """The volumes of one pod, as folders below `folder`."""
 
-    def __init__(self, store: Store, pod: Json, folder: Path) -> None:
+    def __init__(self, store: Store, pod: Json, folder: Path, token: Token) -> None:
         self._store = store
+        self._token = token
         self._pod = pod
         self._folder = folder
         self._made: dict[str, Path] = {}
@@ -84,6 +89,11 @@ class Volumes:
                 files |= self._of_object(SECRETS, secret.get("name", ""), secret)
             elif (down := source.get("downwardAPI")) is not None:
                 files |= self._of_pod(down.get("items") or [])
+            elif (told := source.get("serviceAccountToken")) is not None:
+                account = self._pod["spec"].get("serviceAccountName", "default")
+                seconds = told.get("expirationSeconds") or _TOKEN_LIFE
+                token = self._token(self._pod["metadata"]["namespace"], account, seconds)
+                files[told["path"]] = (token.encode(), 0o644)
         return files
 
     def _of_object(self, resource: Resource, name: str, source: Json) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -140,3 +143,32 @@ def running(core: kubernetes.client.CoreV1Api, ns: str, until: Until) -> Callabl
         return until(look)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def binary() -> str:
+    if shutil.which("kubectl") is None and os.getuid() == 0 and shutil.which("apt-get"):
+        command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "kubernetes-client"]
+        subprocess.run(command, check=False, timeout=240, capture_output=True)
+    found = shutil.which("kubectl")
+    if found is None:
+        why = "no kubectl here (Debian: apt-get install kubernetes-client)"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(f"{why}: did not run")
+    return found
+
+
+@pytest.fixture
+def kubectl(cluster: Any, ns: str, binary: str) -> Callable[..., str]:
+    """kubectl in the test's namespace, with the environment alone: what it says, of both kinds."""
+
+    def run(*words: str, given: str = "", code: int = 0) -> str:
+        done = subprocess.run(
+            [binary, "-n", ns, *words], input=given, env=cluster.clouds.environ(),
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
-
-import pytest
 
 POD = {
     "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
@@ -24,34 +21,7 @@ POD = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def binary() -> str:
-    if shutil.which("kubectl") is None and os.getuid() == 0 and shutil.which("apt-get"):
-        command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "kubernetes-client"]
-        subprocess.run(command, check=False, timeout=240, capture_output=True)
-    found = shutil.which("kubectl")
-    if found is None:
-        why = "no kubectl here (Debian: apt-get install kubernetes-client)"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(f"{why}: did not run")
-    return found
-
-
 Kubectl = Callable[..., str]
-
-
-@pytest.fixture
-def kubectl(cluster: Any, ns: str, binary: str) -> Kubectl:
-    def run(*words: str, given: str = "", code: int = 0) -> str:
-        done = subprocess.run(
-            [binary, "-n", ns, *words], input=given, env=cluster.clouds.environ(),
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-        assert done.returncode == code, done.stderr
-        return done.stdout
-
-    return run
 
 
 def test_pod_from_apply_to_delete(kubectl: Kubectl) -> None:
@@ -64,7 +34,7 @@ def test_pod_from_apply_to_delete(kubectl: Kubectl) -> None:
     assert "up" in kubectl("logs", "p")
     assert "Started container: c" in kubectl("describe", "pod", "p")
     assert "deleted" in kubectl("delete", "pod", "p")
-    assert kubectl("get", "pods", "-o", "name") == ""
+    assert "p" not in kubectl("get", "pods", "-o", "name").split("/")
 
 
 def test_job(kubectl: Kubectl) -> None:
@@ -105,3 +75,42 @@ def test_watch_and_follow_tell_what_happens(
         finally:
             watch.kill()
             logs.kill()
+
+
+def test_objects_that_kubectl_sends_in_protobuf(kubectl: Kubectl) -> None:
+    assert "created" in kubectl("create", "job", "j", "--image=busybox", "--", "echo", "made")
+    kubectl("wait", "--for=condition=Complete", "job/j", "--timeout=20s")
+    assert "made" in kubectl("logs", "job/j")
+    kubectl("create", "configmap", "c", "--from-literal=a=b")
+    assert kubectl("get", "configmap", "c", "-o", "jsonpath={.data.a}") == "b"
+    kubectl("create", "secret", "generic", "s", "--from-literal=a=b")
+    assert kubectl("get", "secret", "s", "-o", "jsonpath={.data.a}") == "Yg=="
+    kubectl("create", "serviceaccount", "one")
+    kubectl("create", "service", "clusterip", "front", "--tcp=80:8080")
+    port = "jsonpath={.spec.ports[0].port} {.spec.ports[0].targetPort}"
+    assert kubectl("get", "service", "front", "-o", port) == "80 8080"
+
+
+def test_copy_there_and_back(kubectl: Kubectl, tmp_path: Path) -> None:
+    kubectl("apply", "-f", "-", given=json.dumps(POD))
+    kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
+    here = tmp_path / "here"
+    here.write_bytes(bytes(range(256)) * 1000)
+    kubectl("cp", str(here), "p:/tmp/there")
+    assert kubectl("exec", "p", "--", "wc", "-c", "/tmp/there").split()[0] == "256000"
+    kubectl("cp", "p:/tmp/there", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == here.read_bytes()
+    assert not Path("/tmp/there").exists()
+
+
+def test_account_may_do_what_its_role_says(kubectl: Kubectl, ns: str) -> None:
+    kubectl("create", "serviceaccount", "one")
+    token = f"--token={kubectl('create', 'token', 'one').strip()}"
+    assert kubectl("auth", "can-i", "list", "pods", token, code=1).strip() == "no"
+    assert "cannot list" in kubectl("get", "pods", token, code=1)
+    kubectl("create", "role", "reader", "--verb=get,list", "--resource=pods")
+    kubectl("create", "rolebinding", "b", "--role=reader", f"--serviceaccount={ns}:one")
+    assert kubectl("auth", "can-i", "list", "pods", token).strip() == "yes"
+    assert "No resources" in kubectl("get", "pods", token)
+    assert kubectl("auth", "can-i", "delete", "pods", token, code=1).strip() == "no"
+    assert "cannot" in kubectl("get", "pods", token, "-n", "default", code=1)

@@ -1,0 +1,98 @@
+"""Roles and their bindings: who may do what, where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .problems import Json
+from .resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
+from .store import Store
+
+_ACCOUNT = "system:serviceaccount:"
+_WORK = ["", "batch"]  # groups in which those who may edit work
+_READ = ["get", "list", "watch"]
+_READABLE = [
+    "pods", "pods/log", "pods/status", "jobs", "jobs/status", "configmaps", "events", "services",
+    "serviceaccounts", "resourcequotas", "limitranges", "namespaces",
+]  # fmt: skip
+
+
+def _rule(groups: list[str], resources: list[str], verbs: list[str]) -> Json:
+    return {"apiGroups": groups, "resources": resources, "verbs": verbs}
+
+
+_VIEW = [_rule(_WORK, _READABLE, _READ)]
+_EDIT = [
+    *_VIEW,
+    _rule(_WORK, [r for r in _READABLE if r not in ("namespaces", "resourcequotas", "limitranges")],
+          ["*"]),
+    _rule([""], ["secrets", "pods/exec", "pods/attach", "pods/eviction", "serviceaccounts/token"],
+          ["*"]),
+]  # fmt: skip
+_BUILT_IN = {
+    "view": _VIEW,
+    "edit": _EDIT,
+    "admin": [*_EDIT, _rule([ROLES.group], [ROLES.plural, ROLE_BINDINGS.plural], ["*"])],
+    "cluster-admin": [_rule(["*"], ["*"], ["*"])],
+}
+
+
+class Roles:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def furnish(self) -> None:
+        """Make the roles that every cluster has."""
+        for name, rules in _BUILT_IN.items():
+            kind = {"kind": CLUSTER_ROLES.kind, "apiVersion": CLUSTER_ROLES.api_version}
+            self._store.add(CLUSTER_ROLES, {**kind, "metadata": {"name": name}, "rules": rules})
+
+    def allow(self, user: str, verb: str, group: str, what: str, namespace: str, name: str) -> bool:
+        """Whether a rule covers it; `what` is a plural, with its subresource."""
+        return any(
+            _covers(rule.get("verbs"), verb)
+            and _covers(rule.get("apiGroups"), group)
+            and (_covers(rule.get("resources"), what) or _star(rule, what))
+            and (not rule.get("resourceNames") or name in rule["resourceNames"])
+            for rule in self._rules(user, namespace)
+        )
+
+    def _rules(self, user: str, namespace: str) -> Iterator[Json]:
+        bindings = list(self._store.each(CLUSTER_ROLE_BINDINGS))
+        if namespace:
+            bindings += self._store.all(ROLE_BINDINGS, namespace)
+        for binding in bindings:
+            where = binding["metadata"].get("namespace", "")
+            if any(_is(subject, user, where) for subject in binding.get("subjects") or []):
+                ref = binding["roleRef"]
+                cluster = ref["kind"] == CLUSTER_ROLES.kind
+                resource = CLUSTER_ROLES if cluster else ROLES
+                role = self._store.find(resource, "" if cluster else where, ref["name"])
+                yield from (role or {}).get("rules") or []
+
+
+def _covers(given: list[str] | None, wanted: str) -> bool:
+    return given is not None and ("*" in given or wanted in given)
+
+
+def _star(rule: Json, what: str) -> bool:
+    """`*/log` of a rule: a subresource of anything."""
+    sub = what.partition("/")[2]
+    return bool(sub) and f"*/{sub}" in (rule.get("resources") or [])
+
+
+def _is(subject: Json, user: str, namespace: str) -> bool:
+    name = subject.get("name", "")
+    account = user.removeprefix(_ACCOUNT) if user.startswith(_ACCOUNT) else ""
+    match subject.get("kind"):
+        case "ServiceAccount":
+            return account == f"{subject.get('namespace') or namespace}:{name}"
+        case "User":
+            return bool(name == user)
+        case "Group":
+            groups = ["system:authenticated"]
+            if account:
+                of_one = f"system:serviceaccounts:{account.partition(':')[0]}"
+                groups += ["system:serviceaccounts", of_one]
+            return name in groups
+    return False
