@@ -71,7 +71,7 @@ print(told["startedAt"] <= told["endedAt"], told["name"], told["createdBy"])
             "by a b",
             "",
             "['', 'a 3', 'b 2', 'c 1']",
-            f"True count {clouds.env['AWS_ACCESS_KEY_ID']}",
+            f"True count arn:aws:iam::123456789012:user/{clouds.env['AWS_ACCESS_KEY_ID']}",
         ]
         (started,) = clouds.control.seen("aws:emr-serverless.StartJobRun")
         assert started.params["name"] == "count"

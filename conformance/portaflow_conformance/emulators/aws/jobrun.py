@@ -42,7 +42,7 @@ class JobRun:
         self.state, self.why = "SUBMITTED", ""
         self._shop, self._application = shop, application
         self._release = application.given["releaseLabel"]
-        self._given, self._fault = given, fault
+        self.given, self._fault = given, fault
         self._folder = shop.folder / application.id / self.id
         self._running: Running | None = None
         self.created = self._updated = time.time()
@@ -55,7 +55,7 @@ class JobRun:
         self._thread.start()
 
     def told(self) -> dict[str, Any]:
-        given = dict(self._given)
+        given = dict(self.given)
         role = given.pop("executionRoleArn")
         end = self._ended or time.time()
         times = {"startedAt": self._began, "endedAt": self._ended}
@@ -133,21 +133,21 @@ class JobRun:
             self._end("FAILED", str(error))
             return
         self._began = time.time()
-        minutes = self._given["executionTimeoutMinutes"]
+        minutes = self.given["executionTimeoutMinutes"]
         limit = 60 * float(minutes) if minutes else float("inf")
         self._deadline = self._shop.control.now() + limit
         self._become("RUNNING")
 
     def _words(self) -> list[str]:
         """What would follow "spark-submit"."""
-        driver = self._given["jobDriver"]["sparkSubmit"]
+        driver = self.given["jobDriver"]["sparkSubmit"]
         options = shlex.split(driver.get("sparkSubmitParameters") or "")
         return [*options, driver["entryPoint"], *driver.get("entryPointArguments", ())]
 
     def _settings(self, words: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Spark's properties by configuration, and the variables that they give the driver."""
         conf: dict[str, str] = {}
-        overrides = self._given.get("configurationOverrides") or {}
+        overrides = self.given.get("configurationOverrides") or {}
         for one in overrides.get("applicationConfiguration") or ():
             if one.get("classification") == "spark-defaults":
                 conf |= one.get("properties") or {}
@@ -181,7 +181,7 @@ class JobRun:
                 self.state, self._updated = state, time.time()
 
     def _keep_logs(self) -> None:
-        overrides = self._given.get("configurationOverrides") or {}
+        overrides = self.given.get("configurationOverrides") or {}
         monitoring = overrides.get("monitoringConfiguration") or {}
         uri = (monitoring.get("s3MonitoringConfiguration") or {}).get("logUri")
         if not uri or not self._folder.exists():

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import parse_qs, unquote
 
@@ -96,6 +97,14 @@ def page(things: Sequence[_Thing], asked: Asked, most: int = 50) -> tuple[list[_
     end = start + size
     token = base64.b64encode(str(end).encode()).decode() if end < len(things) else None
     return list(things[start:end]), token
+
+
+def timestamp(text: str) -> float:
+    """A time of a query, in seconds since the epoch."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise invalid(f"'{text}' is no time.") from None
 
 
 def named(service: str, method: str, path: str, query: str) -> tuple[str, dict[str, str]]:

@@ -7,14 +7,18 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ..control import Fault
+from . import releases
 from .jobrun import ENDED, JobRun, hidden
-from .rest import ACCOUNT, Asked, RefusedError, Service, Tokens, invalid, page
+from .rest import ACCOUNT, Asked, RefusedError, Service, Tokens, invalid, page, timestamp
+from .shapes import check, enumeration
 from .shop import Shop
 
 _TICK = 0.05
+_OLDEST = (6, 6)  # releases before it have no EMR Serverless
 _KEPT = (
     *("name", "releaseLabel", "type", "tags", "initialCapacity", "maximumCapacity"),
     *("autoStartConfiguration", "autoStopConfiguration", "networkConfiguration", "architecture"),
@@ -69,13 +73,14 @@ class Serverless(Service):
         self._thread.start()
 
     def do(self, operation: str, asked: Asked) -> dict[str, Any]:
+        if operation in self.calls:
+            check("emr-serverless", operation, asked.body)
         with self._lock:
             return super().do(operation, asked)
 
     def create(self, asked: Asked) -> dict[str, Any]:
-        release, kind = asked.body.get("releaseLabel", ""), asked.body.get("type", "")
-        if not re.fullmatch(r"emr-\d+\.\d+\.\d+(-\w+)?", release):
-            raise invalid(f"Release label {release!r} does not exist.")
+        kind = asked.body["type"]
+        _check_release(asked.body["releaseLabel"], asked.region)
         if kind.lower() != "spark":
             why = f"An application of type {kind!r} is not in the local AWS: only Spark"
             raise RefusedError(501, "NotImplemented", why)
@@ -93,7 +98,7 @@ class Serverless(Service):
         return {"application": self._one(asked).told()}
 
     def list_all(self, asked: Asked) -> dict[str, Any]:
-        states = asked.query.get("states", ())
+        states = _states(asked, "ApplicationState")
         found = [
             {**app.told(), "id": app.id}
             for app in reversed(self._all.values())
@@ -106,6 +111,8 @@ class Serverless(Service):
     def update(self, asked: Asked) -> dict[str, Any]:
         app = self._one(asked)
         self._need(app, "updated", "CREATED", "STOPPED")
+        if release := asked.body.get("releaseLabel"):
+            _check_release(release, asked.region)
         app.given |= {k: v for k, v in asked.body.items() if k in _KEPT and k != "type"}
         app.updated = time.time()
         return {"application": app.told()}
@@ -136,8 +143,6 @@ class Serverless(Service):
     def start_run(self, asked: Asked) -> dict[str, Any]:
         app = self._one(asked)
         body = asked.body
-        if not re.fullmatch(r"arn:aws[\w-]*:iam::\d{12}:role/.+", body.get("executionRoleArn", "")):
-            raise invalid("executionRoleArn is no ARN of a role.")
         if not body.get("jobDriver", {}).get("sparkSubmit", {}).get("entryPoint"):
             raise invalid("jobDriver.sparkSubmit.entryPoint is required for a Spark application.")
         if body.get("mode", "BATCH") != "BATCH" or body.get("retryPolicy"):
@@ -153,7 +158,8 @@ class Serverless(Service):
             allowed = ("CREATED", "STOPPED", "STARTING", "STARTED", "CREATING")
             self._need(app, "used", *(allowed if startable else allowed[2:4]))
             given = {k: body[k] for k in _RUN if k in body}
-            given |= {"executionTimeoutMinutes": minutes, "createdBy": asked.principal}
+            by = f"arn:aws:iam::{ACCOUNT}:user/{asked.principal}"
+            given |= {"executionTimeoutMinutes": minutes, "createdBy": by}
             run = JobRun(self._shop, app, given, asked.fault)
             app.runs[run.id] = run
             if app.state in ("CREATED", "STOPPED"):
@@ -168,11 +174,14 @@ class Serverless(Service):
 
     def list_runs(self, asked: Asked) -> dict[str, Any]:
         app = self._one(asked)
-        states = asked.query.get("states", ())
+        states = _states(asked, "JobRunState")
+        after = timestamp(asked.one("createdAtAfter") or "1970-01-01T00:00:00Z")
+        before = timestamp(asked.one("createdAtBefore") or "9999-01-01T00:00:00Z")
         found = [
             {**run.told(), "id": run.id, "type": "Spark"}
             for run in reversed(app.runs.values())
             if not run.hidden() and (not states or run.state in states)
+            if after <= run.created <= before
         ]
         these, token = page(found, asked)
         return {"jobRuns": these, "nextToken": token}
@@ -183,6 +192,20 @@ class Serverless(Service):
             raise invalid(f"Job run {run.id} is in the state {run.state} and cannot be cancelled.")
         run.cancel()
         return {"applicationId": asked["applicationId"], "jobRunId": run.id}
+
+    def tag(self, asked: Asked) -> dict[str, Any]:
+        given = self._tagged(asked)
+        given["tags"] = {**given.get("tags", {}), **asked.body["tags"]}
+        return {}
+
+    def untag(self, asked: Asked) -> dict[str, Any]:
+        given = self._tagged(asked)
+        gone = asked.query.get("tagKeys", ())
+        given["tags"] = {k: v for k, v in given.get("tags", {}).items() if k not in gone}
+        return {}
+
+    def list_tags(self, asked: Asked) -> dict[str, Any]:
+        return {"tags": self._tagged(asked).get("tags", {})}
 
     calls: ClassVar = {
         "CreateApplication": create,
@@ -196,7 +219,20 @@ class Serverless(Service):
         "GetJobRun": get_run,
         "ListJobRuns": list_runs,
         "CancelJobRun": cancel_run,
+        "TagResource": tag,
+        "UntagResource": untag,
+        "ListTagsForResource": list_tags,
     }
+
+    def _tagged(self, asked: Asked) -> dict[str, Any]:
+        """What the resource was asked for with, which holds its tags."""
+        arn = asked["resourceArn"]
+        things: list[Application | JobRun] = [*self._all.values()]
+        things += [run for app in self._all.values() for run in app.runs.values()]
+        for one in things:
+            if one.arn == arn:
+                return one.given
+        raise RefusedError(404, "ResourceNotFoundException", f"Resource {arn} does not exist")
 
     def _one(self, asked: Asked) -> Application:
         app = self._all.get(asked["applicationId"])
@@ -253,3 +289,20 @@ class Serverless(Service):
                 run.cancel()
             for run in app.runs.values():
                 run.join()
+
+
+def _check_release(label: str, region: str) -> None:
+    number = re.fullmatch(r"emr-(\d+)\.(\d+)\.\d+", label)
+    old = number is not None and (int(number[1]), int(number[2])) < _OLDEST
+    if old or label not in releases.labels(region):
+        raise invalid(f"Release label '{label}' is not supported.")
+
+
+def _states(asked: Asked, shape: str) -> Sequence[str]:
+    """The states that a listing is to have; none means all."""
+    states = asked.query.get("states", ())
+    known = enumeration("emr-serverless", shape)
+    for state in states:
+        if state not in known:
+            raise invalid(f"'{state}' is none of the states [{', '.join(known)}].")
+    return states

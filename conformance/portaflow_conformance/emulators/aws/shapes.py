@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .rest import RefusedError, invalid
@@ -40,6 +40,12 @@ def check(service: str, operation: str, body: Mapping[str, Any]) -> None:
     if found:
         errors = "error" if len(found) == 1 else "errors"
         raise invalid(f"{len(found)} validation {errors} detected: {'; '.join(found)}")
+
+
+def enumeration(service: str, shape: str) -> Sequence[str]:
+    """The values of an enumeration of the service's model."""
+    values: Sequence[str] = _model(service).shape_for(shape).enum
+    return values
 
 
 @functools.cache
