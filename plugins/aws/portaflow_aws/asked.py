@@ -1,81 +1,110 @@
-"""What this process has asked for a short while ago: for calls that know no token of the client.
+"""What this machine has asked for a short while ago: for calls that know no token of the client.
 
 EMR makes a second cluster, or step, when it is asked twice under one name, and may list one
-only after some seconds. So one thread at a time asks under a name, what was made is known
-before it is listed, and after an answer that was lost nothing is asked again until the
-listing has caught up. An engine that takes over comes later than that: a lease is longer.
+only after some seconds. So one thread of one process at a time asks under a name, what was
+made is known before it is listed, and after an answer that was lost nothing is asked again
+until the listing has caught up. A file for each name remembers it across the end of a process;
+an engine on another machine waits longer than that before it takes a run over.
 """
 
 from __future__ import annotations
 
-import threading
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
 import time
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from portaflow.backend import Handle
-from portaflow.errors import BackendError, UnavailableError
+from portaflow.errors import BackendError, RejectedError, UnavailableError
 
 from .connect import answered
 
-_LATE = 15.0  # seconds after which a listing has what was made
-_KEPT = 120.0  # seconds for which a name is remembered
+_LATE = 10.0  # seconds after which a listing has what was made
+_OLD = 3600.0  # seconds after which a file is of no use
 
 
-@dataclass(slots=True)
-class _Name:
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    asked: float = 0.0
-    handle: Handle | None = None
+def once(key: str, find: Callable[[], Handle | None], make: Callable[[], Handle]) -> Handle:
+    """What `find` finds, else what `make` makes; `key` is for both.
+
+    Raises UnavailableError while it is not known whether something was made.
+    """
+    with _held(_file(key)) as file:
+        if found := find():
+            return found
+        if _read(file):
+            raise UnavailableError(
+                "it is not known whether AWS has made what it was asked for a moment ago: the "
+                "answer was lost, and a listing may come late"
+            )
+        _write(file, None)
+        try:
+            handle = make()
+        except BackendError as error:
+            if answered(error):
+                os.ftruncate(file, 0)
+            raise
+        _write(file, handle)
+        return handle
 
 
-class Asked:
-    """By name, whatever identifies it: one for all of a process."""
+def made(key: str) -> Handle | None:
+    """What was made so lately that a listing may not have it yet."""
+    with suppress(FileNotFoundError):
+        file = os.open(_file(key), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            handle = (_read(file) or {}).get("handle")
+        finally:
+            os.close(file)
+        return Handle.from_json(handle) if handle else None
+    return None
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._names: dict[Hashable, _Name] = {}
 
-    def once(
-        self,
-        key: Hashable,
-        find: Callable[[], Handle | None],
-        make: Callable[[], Handle],
-    ) -> Handle:
-        """What `find` finds, else what `make` makes.
+def _read(file: int) -> dict[str, dict[str, object] | None] | None:
+    """What was asked for, unless that was long ago."""
+    age = time.time() - os.fstat(file).st_mtime
+    text = os.pread(file, 65536, 0)
+    return json.loads(text) if text and 0 <= age < _LATE else None
 
-        Raises UnavailableError while it is not known whether something was made.
-        """
-        name = self._name(key)
-        with name.lock:
-            if found := find():
-                return found
-            if name.asked and (passed := time.monotonic() - name.asked) < _LATE:
-                raise UnavailableError(
-                    f"it is not known whether AWS has made what it was asked for {passed:.0f} s "
-                    "ago: the answer was lost, and a listing may come late"
-                )
-            name.asked, name.handle = time.monotonic(), None
-            try:
-                name.handle = make()
-            except BackendError as error:
-                if answered(error):
-                    name.asked = 0.0
-                raise
-            return name.handle
 
-    def made(self, key: Hashable) -> Handle | None:
-        """What was made under a name so lately that a listing may not have it yet."""
-        with self._lock:
-            name = self._names.get(key)
-        if name and time.monotonic() - name.asked < _LATE:
-            return name.handle
-        return None
+def _write(file: int, handle: Handle | None) -> None:
+    text = json.dumps({"handle": handle.to_json() if handle else None})
+    os.ftruncate(file, 0)
+    os.pwrite(file, text.encode(), 0)
 
-    def _name(self, key: Hashable) -> _Name:
-        with self._lock:
-            old = time.monotonic() - _KEPT
-            for other, name in list(self._names.items()):
-                if other != key and 0 < name.asked < old:
-                    del self._names[other]
-            return self._names.setdefault(key, _Name())
+
+@contextmanager
+def _held(path: Path) -> Iterator[int]:
+    """The file, which nobody else has meanwhile."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file).st_nlink:  # else it was cleared away before we had it
+                yield file
+                return
+        finally:
+            os.close(file)
+
+
+def _file(key: str) -> Path:
+    return _folder() / hashlib.sha256(key.encode()).hexdigest()[:40]
+
+
+def _folder() -> Path:
+    """A folder that is this user's alone; what is old in it goes."""
+    folder = Path(tempfile.gettempdir()) / f"portaflow-aws-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(0o700)
+    stat = folder.lstat()
+    if stat.st_uid != os.getuid() or stat.st_mode & 0o077 or folder.is_symlink():
+        raise RejectedError(f"{folder} must be a folder that nobody else can use; remove it")
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if file.stat().st_mtime < time.time() - _OLD:
+                file.unlink()
+    return folder

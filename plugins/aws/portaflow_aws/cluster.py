@@ -25,8 +25,7 @@ from portaflow.backend import (
 )
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
 
-from . import catalogue
-from .asked import Asked
+from . import asked, catalogue
 from .connect import Aws, connect, told
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ _WORDS = {
     Cause.DENIED: ("not authorized", "access denied", "permission", "unauthorized"),
     Cause.PREEMPTED: ("spot interruption", "spot instance was", "reclaimed"),
 }
-_asked = Asked()
 
 
 class ClusterDriver(Driver[ClusterSpec]):
@@ -180,7 +178,7 @@ class ClusterDriver(Driver[ClusterSpec]):
 
     def find(self, name: str, parent: Handle | None = None) -> Handle | None:
         found = next((c for c in self._named(name) if OWNER in self._tags_of(c["Id"])), None)
-        return self._handle(name, found["Id"]) if found else _asked.made(self._key(name))
+        return self._handle(name, found["Id"]) if found else asked.made(self._key(name))
 
     def start(self, request: Request, parent: Handle | None = None) -> Handle:
         name, tags = request["Name"], {t["Key"]: t["Value"] for t in request["Tags"]}
@@ -196,7 +194,7 @@ class ClusterDriver(Driver[ClusterSpec]):
             self._tags[id] = tags
             return self._handle(name, id)
 
-        handle = _asked.once(self._key(name), lambda: self.find(name), make)
+        handle = asked.once(self._key(name), lambda: self.find(name), make)
         if self._tags_of(handle.id).get(_DIGEST) != tags[_DIGEST]:
             raise ConflictError(f"cluster {name!r} is there and was made from another request")
         return handle
@@ -251,16 +249,16 @@ class ClusterDriver(Driver[ClusterSpec]):
         self, states: Iterable[str], after: datetime | None = None
     ) -> Iterator[Mapping[str, Any]]:
         """The clusters in some states, or in any; the newest first."""
-        asked: dict[str, Any] = {"ClusterStates": list(states)} if states else {}
+        words: dict[str, Any] = {"ClusterStates": list(states)} if states else {}
         if after:
-            asked["CreatedAfter"] = after
+            words["CreatedAfter"] = after
         while True:
             with told("list of clusters", self._config):
-                answer = self.aws.client("emr").list_clusters(**asked)
+                answer = self.aws.client("emr").list_clusters(**words)
             yield from answer["Clusters"]
             if not (marker := answer.get("Marker")):
                 return
-            asked["Marker"] = marker
+            words["Marker"] = marker
 
     def described(self, id: str) -> Mapping[str, Any]:
         with told(f"cluster {id}", self._config):
@@ -278,8 +276,8 @@ class ClusterDriver(Driver[ClusterSpec]):
             self._tags[id] = {tag["Key"]: tag.get("Value", "") for tag in tags}
         return self._tags[id]
 
-    def _key(self, name: str) -> tuple[Any, ...]:
-        return (self.aws.access, "cluster", name)
+    def _key(self, name: str) -> str:
+        return f"{self.aws.access} {name}"
 
     def page(self, id: str) -> str:
         """Where a person can look at a cluster."""

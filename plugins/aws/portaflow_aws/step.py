@@ -26,7 +26,7 @@ from portaflow.backend import (
 )
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
 
-from .asked import Asked
+from . import asked
 from .cluster import ClusterDriver, conf_fit, ending
 from .connect import told
 from .logs import Logs
@@ -38,7 +38,6 @@ _OWNER = "spark.portaflow.owner"  # a step has no tags, but its words are listed
 _ALIVE = ("PENDING", "RUNNING", "CANCEL_PENDING")
 _STREAMS = ("stdout", "stderr")
 _OVERHEAD = 0.1, 384  # of an executor's memory, at least so many MiB: YARN counts it in
-_asked = Asked()
 
 
 class StepDriver(Driver[JobSpec]):
@@ -117,7 +116,7 @@ class StepDriver(Driver[JobSpec]):
                     return step
         except NotFoundError:  # the cluster
             return None
-        made = _asked.made(self._key(name, parent))
+        made = asked.made(self._key(name, parent))
         return self._described(made) if made else None
 
     def start(self, request: Request, parent: Handle | None = None) -> Handle:
@@ -136,7 +135,7 @@ class StepDriver(Driver[JobSpec]):
                 answer = self._emr.add_job_flow_steps(**{**request, "JobFlowId": parent.id})
             return self._handle({"Name": name, "Id": answer["StepIds"][0]}, parent.id)
 
-        handle = _asked.once(self._key(name, parent), find, make)
+        handle = asked.once(self._key(name, parent), find, make)
         if there and there[0]["Config"]["Args"] != step["HadoopJarStep"]["Args"]:
             raise ConflictError(f"job {name!r} is there and was made from another request")
         return handle
@@ -245,24 +244,24 @@ class StepDriver(Driver[JobSpec]):
 
     def _listed(self, cluster: str, states: Iterable[str] = ()) -> Iterator[Mapping[str, Any]]:
         """The steps of a cluster; the newest first."""
-        asked: dict[str, Any] = {"ClusterId": cluster}
+        words: dict[str, Any] = {"ClusterId": cluster}
         if states:
-            asked["StepStates"] = list(states)
+            words["StepStates"] = list(states)
         while True:
             with told(f"list of steps of cluster {cluster}", self._config):
-                answer = self._emr.list_steps(**asked)
+                answer = self._emr.list_steps(**words)
             yield from answer["Steps"]
             if not (marker := answer.get("Marker")):
                 return
-            asked["Marker"] = marker
+            words["Marker"] = marker
 
     def _described(self, handle: Handle) -> Mapping[str, Any]:
         with told(f"job {handle.name!r}", self._config):
             answer = self._emr.describe_step(ClusterId=handle.parent, StepId=handle.id)
         return answer["Step"]  # type: ignore[no-any-return]
 
-    def _key(self, name: str, parent: Handle) -> tuple[Any, ...]:
-        return (self._clusters.aws.access, parent.id, name)
+    def _key(self, name: str, parent: Handle) -> str:
+        return f"{self._clusters.aws.access} {parent.id} {name}"
 
     def _handle(self, step: Mapping[str, Any], cluster: str) -> Handle:
         page = self._clusters.page(cluster)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,15 +20,17 @@ PACE = 0.02  # a cluster takes so much of two seconds
 @pytest.fixture(scope="session")
 def local_aws() -> Iterator[Clouds]:
     before = dict(os.environ)
-    with emulate("aws", pace=PACE) as clouds:
+    with emulate("aws", pace=PACE) as clouds, tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder  # where drivers remember what they have asked for
         os.environ.clear()
-        os.environ.update(clouds.environ(before))
+        os.environ.update(clouds.environ({**before, "TMPDIR": folder}))
         try:
             connect(Access()).client("s3").create_bucket(Bucket="logs")
             yield clouds
         finally:
             os.environ.clear()
             os.environ.update(before)
+            tempfile.tempdir = None
 
 
 @pytest.fixture

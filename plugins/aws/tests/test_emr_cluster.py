@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -89,6 +92,33 @@ def test_a_lost_answer_and_a_late_list_make_no_second_cluster(
     for _ in range(3):
         with pytest.raises(UnavailableError):
             clusters.start(request)
+    found = until(lambda: clusters.find(name))
+    assert clusters.start(request) == found
+    assert field.control.count(RUN) == before + 1
+
+
+KILLED = """
+import json, os, sys
+from portaflow_aws.emr import Config, Emr
+clusters = Emr(Config(log_uri="s3://logs/emr")).clusters
+client = clusters.aws.client("emr")
+run = client.run_job_flow
+client.run_job_flow = lambda **request: (run(**request), os._exit(9))
+clusters.start(json.loads(sys.argv[1]))
+"""
+
+
+def test_what_a_killed_process_has_asked_for_is_not_asked_for_again(
+    field: Field, until: Any
+) -> None:
+    name, before, clusters = field.name(), field.control.count(RUN), field.emr.clusters
+    field.fault("hide", "emr.RunJobFlow", seconds=3.0)
+    request = field.cluster_request(name)
+    child = subprocess.run([sys.executable, "-c", KILLED, json.dumps(request)])
+    assert child.returncode == 9
+    assert clusters.find(name) is None
+    with pytest.raises(UnavailableError, match="not known whether"):
+        clusters.start(request)
     found = until(lambda: clusters.find(name))
     assert clusters.start(request) == found
     assert field.control.count(RUN) == before + 1
