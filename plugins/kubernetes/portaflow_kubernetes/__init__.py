@@ -9,4 +9,4 @@ from portaflow.hookspecs import BackendSpec, hookimpl
 
 @hookimpl
 def portaflow_backends() -> Iterable[BackendSpec]:
-    return ()
+    return (BackendSpec("kubernetes", "container", "portaflow_kubernetes.containers:Kubernetes"),)
