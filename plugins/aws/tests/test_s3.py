@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("trustme")
 pytest.importorskip("moto")
 
-from portaflow_conformance.emulators.clouds import Clouds, emulate
+from portaflow_conformance.emulators.clouds import Clouds
 from portaflow_conformance.emulators.control import Fault
 from portaflow_conformance.manifest import MANIFEST
 
@@ -41,13 +41,10 @@ print("\\n" + json.dumps(told))
 
 
 @pytest.fixture(scope="module")
-def clouds() -> Iterator[Clouds]:
-    with emulate("aws", pace=0.05) as clouds:
-        code = (
-            "import boto3; boto3.client('s3', region_name='us-east-1').create_bucket(Bucket='mine')"
-        )
-        subprocess.run([sys.executable, "-c", code], env=clouds.environ(), check=True)
-        yield clouds
+def clouds(local_aws: Clouds) -> Clouds:
+    code = "import boto3; boto3.client('s3', region_name='us-east-1').create_bucket(Bucket='mine')"
+    subprocess.run([sys.executable, "-c", code], env=local_aws.environ(), check=True)
+    return local_aws
 
 
 @pytest.fixture
