@@ -41,6 +41,8 @@ def step(shop: Shop, jar: Mapping[str, Any], folder: Path) -> Running:
             raise CannotRunError("script-runner.jar needs the script as its first argument")
         return script(shop, words[0], words[1:], folder)
     if not _COMMAND_RUNNER.fullmatch(name):
+        if jar.get("Properties"):
+            raise CannotRunError(f"the properties of a jar are not given to it; {_HERE}")
         main = ["--class", jar["MainClass"]] if jar.get("MainClass") else []
         return _spark(shop, [*main, name, *words], folder)  # it starts a jar as Hadoop does
     if not words:
