@@ -19,8 +19,9 @@ from . import images, podspec, volumes
 from .images import Images, PullError
 from .logs import Log
 from .problems import Json
-from .process import Process
+from .process import Process, Sink
 from .sandbox import Mount, Sandbox, Unmountable
+from .security import Security, Unsafe
 from .store import Store
 
 _PULL = 0.5  # seconds that an image takes at pace 1
@@ -83,6 +84,8 @@ class Container:
         self.process: Process | None = None
         self.env: dict[str, str] = {}
         self.logs: list[Log] = []  # of its runs, newest last
+        self.attached: list[Sink] = []  # clients that get its output as it comes
+        self.security = Security()
         self._id = ""
         self._pulled = False
 
@@ -159,6 +162,7 @@ class Container:
                 env = volumes.environment(
                     self._machine.store, self._around.pod(), self.spec, self._machine.address
                 )
+                self.security = Security.of(self._around.pod(), self.spec, image.user)
             except PullError as error:
                 told = str(error)
                 self._around.event("Warning", "Failed", f"Failed to pull image: {told}")
@@ -169,7 +173,7 @@ class Container:
                     told = f'Back-off pulling image "{self.spec["image"]}": ErrImagePull: {told}'
                     self._around.event("Normal", "BackOff", told)
                     self._wait_state("ImagePullBackOff", told)
-            except volumes.Missing as error:
+            except (volumes.Missing, Unsafe) as error:
                 self._around.event("Warning", "Failed", f"Error: {error}")
                 self._wait_state("CreateContainerConfigError", str(error))
             else:
@@ -206,6 +210,7 @@ class Container:
         message = self._message_file()
         message.parent.mkdir(parents=True, exist_ok=True)
         message.write_bytes(b"")
+        message.chmod(0o666)
         where = self.spec.get("terminationMessagePath") or "/dev/termination-log"
         return [*self._around.volumes.mounts(self.spec, self.env), Mount(message, where)]
 
@@ -252,12 +257,16 @@ class Container:
         try:
             self._check(command, mounts)
             folder = self.spec.get("workingDir") or "/"
-            wrapped = self._machine.sandbox.command(base, command, mounts, folder)
+            wrapped = self._machine.sandbox.command(
+                base, command, mounts, folder, self.security, terminal=bool(self.spec.get("tty"))
+            )
             isolated = self._machine.sandbox.isolated
             outside = Path(folder) if not isolated and self.spec.get("workingDir") else base
             self.process = Process(
-                wrapped, env=self.env, folder=outside, sink=log.write, isolated=isolated
-            )
+                wrapped, env=self.env, folder=outside, sink=partial(self._take, log),
+                isolated=isolated, stdin=bool(self.spec.get("stdin")),
+                terminal=bool(self.spec.get("tty")),
+            )  # fmt: skip
         except (OSError, Unmountable) as error:
             log.close()
             text = f"failed to create containerd task: {error}"
@@ -268,6 +277,12 @@ class Container:
         self._around.event("Normal", "Started", f"Started container: {self.name}")
         self._around.changed()
         return log
+
+    def _take(self, log: Log, stream: str, data: bytes) -> None:
+        """What the container writes goes to its log and to those who listen."""
+        log.write(stream, data)
+        for sink in self.attached:
+            sink(stream, data)
 
     def _check(self, command: list[str], mounts: list[Mount]) -> None:
         """Refuse what cannot start, as a runtime does: before it runs, not with a code 127."""

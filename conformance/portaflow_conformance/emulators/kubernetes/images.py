@@ -19,11 +19,12 @@ _NO_HOST = (".invalid", ".test", ".example")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What an image brings: its entrypoint, its default arguments, its environment."""
+    """What an image brings: its entrypoint, its default arguments, its environment, its user."""
 
     entrypoint: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    user: int = 0  # that its containers run as when their pod names none
 
 
 class PullError(Exception):

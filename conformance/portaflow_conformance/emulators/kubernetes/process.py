@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
+import struct
 import subprocess
+import termios
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,36 +37,49 @@ class Process:
         sink: Sink,
         isolated: bool,
         stdin: bool = False,
+        terminal: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._isolated = isolated
         self._sink = sink
         self.oom = False
         self.ended: asyncio.Future[int] = self._loop.create_future()
-        self._process = subprocess.Popen(
-            command,
-            env=dict(env),
-            cwd=folder,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
+        self._terminal = -1
+        given = subprocess.PIPE if stdin else subprocess.DEVNULL
+        output, other = subprocess.PIPE, -1
+        if terminal:
+            self._terminal, other = os.openpty()
+            given = output = other
+        try:
+            self._process = subprocess.Popen(
+                command, env=dict(env), cwd=folder, stdin=given, stdout=output, stderr=output,
+                bufsize=0, start_new_session=True,
+            )  # fmt: skip
+        except OSError:
+            if terminal:
+                os.close(self._terminal)
+                os.close(other)
+            raise
         # A session has a processor's share of its own (autogroup): a hundred containers would
         # leave a hundredth to the server that they are clients of.
         with suppress(OSError):
             Path(f"/proc/{self._process.pid}/autogroup").write_text(_NICE)
         self._fed = bytearray()
         self._fed_all = self._feeding = False
+        self._input = self._terminal if terminal else -1
         if self._process.stdin is not None:
-            os.set_blocking(self._process.stdin.fileno(), False)
+            self._input = self._process.stdin.fileno()
+            os.set_blocking(self._input, False)
         self._open: dict[int, str] = {}
+        if terminal:
+            os.close(other)
+            self._open[self._terminal] = "stdout"
         for name, file in (("stdout", self._process.stdout), ("stderr", self._process.stderr)):
-            assert file is not None
-            os.set_blocking(file.fileno(), False)
-            self._open[file.fileno()] = name
-            self._loop.add_reader(file.fileno(), self._read, file.fileno())
+            if file is not None:
+                self._open[file.fileno()] = name
+        for fd in self._open:
+            os.set_blocking(fd, False)
+            self._loop.add_reader(fd, self._read, fd)
         self._exit = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._exit, self._exited)
         self._code: int | None = None
@@ -74,6 +90,8 @@ class Process:
             data = os.read(fd, _CHUNK)
         except BlockingIOError:
             return
+        except OSError:
+            data = b""  # of a terminal that nobody has open any more
         if data:
             self._sink(self._open[fd], data)
             return
@@ -106,6 +124,10 @@ class Process:
             if file is not None:
                 with suppress(OSError):
                     file.close()
+        self._input = -1
+        if self._terminal >= 0:
+            os.close(self._terminal)
+            self._terminal = -1
         self.ended.set_result(self._code)
 
     def first(self) -> int | None:
@@ -138,35 +160,41 @@ class Process:
 
     def feed(self, data: bytes) -> None:
         """Write to its standard input, in the background; empty data closes it at the end."""
-        if self._process.stdin is None or self._process.stdin.closed:
+        if self._input < 0:
             return
         self._fed += data
         self._fed_all = self._fed_all or not data
         if not self._feeding:
             self._feeding = True
-            self._loop.add_writer(self._process.stdin.fileno(), self._feed)
+            self._loop.add_writer(self._input, self._feed)
 
     def _feed(self) -> None:
-        file = self._process.stdin
-        assert file is not None
         try:
-            sent = os.write(file.fileno(), self._fed[:_CHUNK]) if self._fed else 0
+            sent = os.write(self._input, self._fed[:_CHUNK]) if self._fed else 0
         except BlockingIOError:
             return
-        except BrokenPipeError:
+        except OSError:  # nobody reads
             self._fed.clear()
             self._fed_all = True
         else:
             del self._fed[:sent]
         if not self._fed:
             self._stop_feeding()
-            if self._fed_all:
-                file.close()
+            if self._fed_all and self._process.stdin is not None:
+                self._process.stdin.close()
+                self._input = -1
 
     def _stop_feeding(self) -> None:
-        if self._feeding and self._process.stdin is not None:
-            self._loop.remove_writer(self._process.stdin.fileno())
+        if self._feeding:
+            self._loop.remove_writer(self._input)
             self._feeding = False
+
+    def resize(self, width: int, height: int) -> None:
+        """Tell its terminal, if it has one, how large the client's is."""
+        if self._terminal >= 0:
+            size = struct.pack("HHHH", height, width, 0, 0)
+            with suppress(OSError):
+                fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
 
     async def limit(self, memory: int) -> None:
         """Kill it when it and its children use more than `memory` bytes."""

@@ -11,20 +11,25 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Arguments: base folder, then triples (source, target, "ro" or "rw") closed by "--", then the
-# working folder and the command. Nothing is interpolated.
+from .security import Security
+
+# Arguments: base folder, file systems of this machine, folders that other users must be let
+# through, "ro" or "rw" for the root, then triples (source, target, "ro" or "rw") closed by "--",
+# then the working folder and the command. Nothing is interpolated.
 _SETUP = r"""
 set -e
-base=$1 own=$2; shift 2
+base=$1 own=$2 closed=$3 mode=$4; shift 4
 mount -t tmpfs tmpfs "$base"
 mkdir "$base/upper" "$base/work" "$base/devices" "$base/devwork" "$base/root"
 mount -t overlay overlay \
     -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$base/root"
 root=$base/root
+for one in $closed; do chmod o+x "$root$one"; done
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount -t overlay overlay \
@@ -43,7 +48,8 @@ while [ "$1" != -- ]; do
     shift 3
 done
 shift
-mkdir -p "$root$1"
+[ -d "$root$1" ] || mkdir -p "$root$1"
+if [ "$mode" = ro ]; then mount -o remount,ro "$root"; fi
 exec chroot "$root" /bin/sh -c 'cd "$1"; shift; exec "$@"' sh "$@"
 """
 
@@ -55,7 +61,7 @@ setpriv --pdeathsig KILL -- /bin/sh -c "$0" sh "$@" 2>&3 3>&-
 exit $?
 """
 
-_TOOLS = ("unshare", "nsenter", "setpriv", "chroot", "mount")
+_TOOLS = ("unshare", "nsenter", "setpriv", "setsid", "chroot", "mount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,9 @@ class Sandbox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._unshare: list[str] = []
-        self._own = " ".join(_other_mounts())
+        others = _other_mounts()
+        self._own = " ".join(others)
+        self._closed = " ".join(_closed(others))
         self.isolated = all(map(shutil.which, _TOOLS)) and self._choose()
 
     def _choose(self) -> bool:
@@ -88,7 +96,10 @@ class Sandbox:
             probe = self._folder / "probe"
             probe.mkdir(exist_ok=True)
             done = subprocess.run(
-                self.command(probe, ["true"], [], "/"), capture_output=True, check=False, timeout=20
+                self.command(probe, ["true"], [], "/", PLAIN),
+                capture_output=True,
+                check=False,
+                timeout=20,
             )
             probe.rmdir()
             if done.returncode == 0:
@@ -96,10 +107,17 @@ class Sandbox:
         self._unshare = []
         return False
 
+    @property
+    def _may_change(self) -> bool:
+        """Whether a process can become another user: not in a user namespace, which has one."""
+        return os.getuid() == 0 and "--user" not in self._unshare
+
     def command(
-        self, base: Path, command: Sequence[str], mounts: Sequence[Mount], folder: str
-    ) -> list[str]:
+        self, base: Path, command: Sequence[str], mounts: Sequence[Mount], folder: str,
+        security: Security, *, terminal: bool = False,
+    ) -> list[str]:  # fmt: skip
         """`base` is an empty folder for the root; `folder` the working folder in it."""
+        command = self._wrapped(command, security, terminal)
         if not self._unshare:
             if any(not m.target.startswith("/dev/") for m in mounts):
                 raise Unmountable("no namespaces can be made here, so no volume can be mounted")
@@ -108,11 +126,22 @@ class Sandbox:
             word for m in mounts
             for word in (str(m.source), _real(m.target), "ro" if m.read_only else "rw")
         ]  # fmt: skip
-        given = [str(base), self._own, *words, "--", folder, *command]
+        closed = self._closed if security.user else ""
+        mode = "ro" if security.read_only else "rw"
+        given = [str(base), self._own, closed, mode, *words, "--", folder, *command]
         return [*_leash(), *self._unshare, "--", "/bin/sh", "-c", _PARENT, _SETUP, *given]
 
-    def inside(self, pid: int, command: Sequence[str]) -> list[str]:
+    def _wrapped(self, command: Sequence[str], security: Security, terminal: bool) -> list[str]:
+        # A session of its own, that has the terminal: what a key interrupts is the command, and
+        # not what has set it up and waits for it.
+        session = [shutil.which("setsid") or "setsid", "--ctty"] if terminal else []
+        return [*session, *security.words(may_change=self._may_change), *command]
+
+    def inside(
+        self, pid: int, command: Sequence[str], security: Security, *, terminal: bool = False
+    ) -> list[str]:
         """The command that runs another beside process `pid` of a container."""
+        command = self._wrapped(command, security, terminal)
         if not self._unshare:
             return [*_leash(), *command]
         user = ["--user", "--preserve-credentials"] if "--user" in self._unshare else []
@@ -122,6 +151,7 @@ class Sandbox:
         ]  # fmt: skip
 
 
+PLAIN = Security()
 _HIDDEN = ("/proc", "/sys", "/dev", "/run", "/snap", "/boot", "/tmp")
 _PASSING = ("autofs", "squashfs", "tmpfs", "overlay")
 
@@ -155,3 +185,16 @@ def _other_mounts() -> list[str]:
         if not any(where.startswith(f"{other}/") for other in found):
             found.append(where)
     return found
+
+
+def _closed(others: Sequence[str]) -> list[str]:
+    """Folders above this Python that only their owner may enter, as /root is: a container that
+    runs as another user gets them opened, in its own root alone.
+    """
+    found: list[str] = []
+    for start in (sys.executable, os.path.realpath(sys.executable), sys.prefix, sys.base_prefix):
+        for folder in map(str, Path(start).parents):
+            elsewhere = any(f"{folder}/".startswith(f"{other}/") for other in others)
+            if not elsewhere and " " not in folder and not os.stat(folder).st_mode & 0o001:
+                found.append(folder)
+    return list(dict.fromkeys(found))

@@ -1,18 +1,16 @@
-"""What streams from a pod: its logs, and commands run beside it by websocket."""
+"""What streams from a pod: its logs, its containers' own streams, and those of commands beside."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from . import podspec, problems
 from .asked import Asked
+from .channels import Channel
 from .container import Container
 from .kubelet import Kubelet
 from .logs import View
@@ -22,9 +20,6 @@ from .sandbox import Sandbox
 from .store import Store
 
 Stream = Callable[[web.BaseRequest, Asked, Json], Awaitable[web.StreamResponse]]
-
-_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-_STDIN, _STDOUT, _STDERR, _ERROR, _CLOSE = 0, 1, 2, 3, 255
 
 
 class Streams:
@@ -90,97 +85,66 @@ class Streams:
             tail=asked.number("tailLines"), limit=limit, stream=asked.query.get("stream") or "All",
         )  # fmt: skip
 
-    async def attach(self, request: web.BaseRequest, asked: Asked, pod: Json) -> web.StreamResponse:
-        raise problems.bad_request("x")
-
-    # -- exec
+    # -- exec and attach
 
     async def exec(self, request: web.BaseRequest, asked: Asked, pod: Json) -> web.StreamResponse:
         command = request.query.getall("command", [])
         if not command:
             raise problems.bad_request("you must specify at least 1 command for the container")
+        container = self._running(request, asked, pod, "exec into")
+        process = container.process
+        pid = await process.inside() if process is not None else None
+        if pid is None:
+            raise _not_found(container.name)
+        channel = Channel(asked)
+        tty = asked.flag("tty")
+        inside = self._sandbox.inside(pid, command, container.security, terminal=tty)
+        try:
+            beside = Process(
+                inside, env={**container.env, **({"TERM": "xterm"} if tty else {})},
+                folder=container.home, sink=channel.output, isolated=False,
+                stdin=asked.flag("stdin"), terminal=tty,
+            )  # fmt: skip
+        except OSError as error:
+            return await channel.refuse(request, command, str(error))
+        return await channel.converse(request, beside, kill=True)
+
+    async def attach(self, request: web.BaseRequest, asked: Asked, pod: Json) -> web.StreamResponse:
+        container = self._running(request, asked, pod, "attach to")
+        process = container.process
+        if process is None:
+            raise _not_found(container.name)
+        channel = Channel(asked)
+        container.attached.append(channel.output)
+        try:
+            return await channel.converse(request, process, kill=False)
+        finally:
+            container.attached.remove(channel.output)
+            if asked.flag("stdin") and container.spec.get("stdinOnce"):
+                process.feed(b"")
+
+    def _running(self, request: web.BaseRequest, asked: Asked, pod: Json, verb: str) -> Container:
+        """The container that is meant, when it can be spoken to."""
         phase = pod["status"].get("phase")
         if phase in ("Succeeded", "Failed"):
             raise problems.bad_request(
-                f"cannot exec into a container in a completed pod; current phase is {phase}"
+                f"cannot {verb} a container in a completed pod; current phase is {phase}"
             )
-        if asked.flag("tty"):
-            raise problems.bad_request("not implemented by this stand-in: exec with a terminal")
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise problems.bad_request(
-                "unable to upgrade: not implemented by this stand-in: exec other than by websocket"
+                "unable to upgrade: not implemented by this stand-in: other than by websocket "
+                "(kubectl has it from 1.31 on)"
             )
         name = _chosen(pod, asked.query.get("container", ""))
         container = self._container(pod, name)
-        process = container.process if container is not None else None
-        pid = await process.inside() if process is not None else None
-        if container is None or pid is None:
-            text = f'unable to upgrade connection: container not found ("{name}")'
-            raise Problem(500, "InternalError", text, {})
-        socket = web.WebSocketResponse(protocols=_PROTOCOLS, max_msg_size=0)
-        await socket.prepare(request)
-        await self._exec(socket, asked, container, pid, command)
-        return socket
+        if container is None or container.process is None:
+            raise _not_found(name)
+        return container
 
-    async def _exec(
-        self, socket: web.WebSocketResponse, asked: Asked, container: Container, pid: int,
-        command: list[str],
-    ) -> None:  # fmt: skip
-        output: asyncio.Queue[bytes] = asyncio.Queue()
-        wanted = {"stdout": asked.flag("stdout"), "stderr": asked.flag("stderr")}
 
-        def sink(stream: str, data: bytes) -> None:
-            if wanted[stream]:
-                output.put_nowait(bytes([_STDOUT if stream == "stdout" else _STDERR]) + data)
-
-        try:
-            process = Process(
-                self._sandbox.inside(pid, command), env=container.env, folder=container.home,
-                sink=sink, isolated=False, stdin=asked.flag("stdin"),
-            )  # fmt: skip
-        except OSError as error:
-            await self._tell(socket, _exec_failed(command, str(error)))
-            return
-        reader = asyncio.ensure_future(self._input(socket, process))
-        try:
-            await self._output(socket, process, output)
-            code = process.ended.result()
-            await self._tell(socket, _exit_status(code))
-        except ConnectionError:
-            pass  # the client has gone
-        finally:
-            process.kill()
-            reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
-
-    async def _output(
-        self, socket: web.WebSocketResponse, process: Process, output: asyncio.Queue[bytes]
-    ) -> None:
-        """Send all that comes until the process has ended."""
-        while not (process.ended.done() and output.empty()):
-            getting = asyncio.ensure_future(output.get())
-            either: set[asyncio.Future[Any]] = {getting, process.ended}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if getting.done():
-                await socket.send_bytes(getting.result())
-            else:
-                getting.cancel()
-
-    async def _input(self, socket: web.WebSocketResponse, process: Process) -> None:
-        async for message in socket:
-            if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
-                continue
-            data = message.data if isinstance(message.data, bytes) else message.data.encode()
-            if data[:1] == bytes([_STDIN]) and len(data) > 1:
-                process.feed(data[1:])
-            elif data[:1] == bytes([_CLOSE]):
-                process.feed(b"")
-        process.kill()  # the client has gone
-
-    async def _tell(self, socket: web.WebSocketResponse, status: Json) -> None:
-        await socket.send_bytes(bytes([_ERROR]) + json.dumps(status).encode())
-        await socket.close()
+def _not_found(name: str) -> Problem:
+    text = f'unable to upgrade connection: container not found ("{name}")'
+    return Problem(500, "InternalError", text, {})
 
 
 def _chosen(pod: Json, name: str) -> str:
@@ -206,22 +170,3 @@ def _invalid_option(field: str, value: object, detail: str) -> Problem:
     causes.invalid(field, value, detail)
     text = f'PodLogOptions "" is invalid: {field}: Invalid value: {value}: {detail}'
     return Problem(422, "Invalid", text, {"kind": "PodLogOptions", "causes": list(causes)})
-
-
-def _exit_status(code: int) -> Json:
-    if code == 0:
-        return {"metadata": {}, "status": "Success"}
-    return {
-        "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
-        "message": f"command terminated with non-zero exit code: exit status {code}",
-        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
-    }  # fmt: skip
-
-
-def _exec_failed(command: list[str], error: str) -> Json:
-    text = f'error executing command in container: exec failed: "{command[0]}": {error}'
-    return {
-        "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500,
-        "message": f"Internal error occurred: {text}",
-        "details": {"causes": [{"message": text}]},
-    }  # fmt: skip

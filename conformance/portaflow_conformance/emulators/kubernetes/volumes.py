@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from . import podspec
 from .problems import Json
 from .resources import CONFIG_MAPS, SECRETS, Resource
 from .sandbox import Mount
+from .security import share
 from .store import Store
 
 _VARIABLE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
@@ -58,6 +60,9 @@ class Volumes:
                     _write(folder / path, data, mode)
                 if "emptyDir" not in volume:
                     self._fixed.add(name)
+                group = (self._pod["spec"].get("securityContext") or {}).get("fsGroup")
+                if group is not None and os.getuid() == 0:
+                    share(folder, group)
             self._made[name] = folder
 
     def mounts(self, container: Json, env: Mapping[str, str]) -> list[Mount]:

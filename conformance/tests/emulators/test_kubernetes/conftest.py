@@ -172,3 +172,15 @@ def kubectl(cluster: Any, ns: str, binary: str) -> Callable[..., str]:
         return done.stdout + done.stderr
 
     return run
+
+
+@pytest.fixture
+def log(core: kubernetes.client.CoreV1Api, ns: str) -> Callable[..., str]:
+    """Read a pod's log, as the official client gets it."""
+
+    def read(name: str = "p", **options: Any) -> str:
+        response = core.read_namespaced_pod_log(name, ns, _preload_content=False, **options)
+        text: str = response.data.decode()
+        return text
+
+    return read

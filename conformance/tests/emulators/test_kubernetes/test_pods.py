@@ -1,9 +1,8 @@
-"""Pods that really run: what a container gets, how it ends, what is said of it."""
+"""Pods that really run: how they start and end, what is said of them."""
 
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,20 +11,9 @@ from typing import Any
 import kubernetes
 import pytest
 from kubernetes.client import ApiException
-from kubernetes.stream import stream
 
 Core = kubernetes.client.CoreV1Api
 Pods = Callable[..., Any]
-
-
-@pytest.fixture
-def log(core: Core, ns: str) -> Callable[..., str]:
-    def read(name: str = "p", **options: Any) -> str:
-        response = core.read_namespaced_pod_log(name, ns, _preload_content=False, **options)
-        text: str = response.data.decode()
-        return text
-
-    return read
 
 
 def terminated(pod: Any, number: int = 0) -> Any:
@@ -68,101 +56,6 @@ def test_command_that_is_not_there_cannot_start(pod: Pods, ended: Any) -> None:
     done = ended()
     assert (terminated(done).exit_code, terminated(done).reason) == (128, "StartError")
     assert "no-such-program" in terminated(done).message
-
-
-def test_environment(core: Core, ns: str, pod: Pods, ended: Any, log: Any) -> None:
-    core.create_namespaced_config_map(ns, {"metadata": {"name": "c"}, "data": {"k": "from-map"}})
-    core.create_namespaced_secret(ns, {"metadata": {"name": "s"}, "stringData": {"k": "hidden"}})
-
-    def source(kind: str, **ref: str) -> dict[str, Any]:
-        return {"valueFrom": {kind: ref}}
-
-    env = [
-        {"name": "PLAIN", "value": "v"},
-        {"name": "EXPANDED", "value": "$(PLAIN)-$$(PLAIN)-$(UNKNOWN)"},
-        {"name": "MAP", **source("configMapKeyRef", name="c", key="k")},
-        {"name": "SECRET", **source("secretKeyRef", name="s", key="k")},
-        {"name": "NAME", **source("fieldRef", fieldPath="metadata.name")},
-        {"name": "LABEL", **source("fieldRef", fieldPath="metadata.labels['a']")},
-        {"name": "CPU", **source("resourceFieldRef", resource="limits.cpu")},
-    ]
-    script = "echo $PLAIN $EXPANDED $MAP $SECRET $NAME $LABEL $CPU $P_k; hostname; env"
-    pod(
-        "p", script, metadata={"labels": {"a": "b"}},
-        container={
-            "env": env, "envFrom": [{"configMapRef": {"name": "c"}, "prefix": "P_"}],
-            "resources": {"limits": {"cpu": "1500m"}},
-        },
-    )  # fmt: skip
-    assert ended().status.phase == "Succeeded"
-    first, *rest = log().splitlines()
-    assert first == "v v-$(PLAIN)-$(UNKNOWN) from-map hidden p b 2 from-map"
-    assert "HOSTNAME=p" in rest
-    assert not [line for line in rest if line.startswith(("KUBECONFIG", "PYTEST"))]
-
-
-def test_args_stand_against_the_entrypoint_of_the_image(
-    cluster: Any, pod: Pods, ended: Any, log: Any
-) -> None:
-    from portaflow_conformance.emulators.kubernetes import Image
-
-    cluster.emulator.images.add("mine/tool", Image(("echo", "entry"), ("default",)))
-    for name, given in (("a", {}), ("b", {"args": ["x"]}), ("c", {"command": ["echo", "only"]})):
-        pod(name, container={"image": "mine/tool:1", "command": None, **given})
-        ended(name)
-    assert [log(n) for n in "abc"] == ["entry default\n", "entry x\n", "only\n"]
-
-
-def test_volumes(core: Core, ns: str, pod: Pods, ended: Any, log: Any) -> None:
-    core.create_namespaced_config_map(
-        ns, {"metadata": {"name": "c"}, "data": {"a.txt": "A", "b.txt": "B"}}
-    )  # fmt: skip
-    core.create_namespaced_secret(ns, {"metadata": {"name": "s"}, "stringData": {"k": "hidden"}})
-    writer = {
-        "name": "writer", "image": "busybox", "command": ["sh", "-c", "echo shared > /deep/er/f"],
-        "volumeMounts": [{"name": "e", "mountPath": "/deep/er"}],
-    }  # fmt: skip
-    items = {"name": "c", "items": [{"key": "b.txt", "path": "sub/b"}]}
-    script = (
-        "cat /config/a.txt /some/sub/b /one/a /secret/k /data/f; pwd; ls /config;"
-        "echo no > /config/a.txt; touch /was-here"
-    )
-    pod(
-        "p", script, initContainers=[writer],
-        volumes=[
-            {"name": "e", "emptyDir": {}}, {"name": "c", "configMap": {"name": "c"}},
-            {"name": "i", "configMap": items}, {"name": "s", "secret": {"secretName": "s"}},
-        ],
-        container={
-            "workingDir": "/data",
-            "volumeMounts": [
-                {"name": "e", "mountPath": "/data"}, {"name": "c", "mountPath": "/config"},
-                {"name": "i", "mountPath": "/some"}, {"name": "s", "mountPath": "/secret"},
-                {"name": "c", "mountPath": "/one/a", "subPath": "a.txt"},
-            ],
-        },
-    )  # fmt: skip
-    ended()
-    text = log()
-    assert text.startswith("ABAhiddenshared\n/data\na.txt\nb.txt\n")
-    assert "Read-only file system" in text
-    for path in ("/deep", "/was-here", "/config", "/one"):
-        assert not Path(path).exists(), "a container wrote to the machine"
-
-
-def test_pod_waits_for_its_config_map(
-    core: Core, ns: str, pod: Pods, ended: Any, until: Any
-) -> None:
-    source = {"configMapKeyRef": {"name": "late", "key": "k"}}
-    pod("p", 'test "$A" = v', container={"env": [{"name": "A", "valueFrom": source}]})
-
-    def waits() -> Any:
-        [status] = core.read_namespaced_pod("p", ns).status.container_statuses or [None]
-        return status and status.state.waiting.reason == "CreateContainerConfigError"
-
-    until(waits)
-    core.create_namespaced_config_map(ns, {"metadata": {"name": "late"}, "data": {"k": "v"}})
-    assert ended().status.phase == "Succeeded"
 
 
 def test_image_that_is_not_there(core: Core, ns: str, pod: Pods, until: Any) -> None:
@@ -300,115 +193,9 @@ def test_containers_see_their_own_processes_alone(pod: Pods, ended: Any, log: An
     assert word == "alive"
 
 
-def test_side_by_side_containers_share_a_volume(pod: Pods, ended: Any, log: Any) -> None:
-    mount = {"volumeMounts": [{"name": "d", "mountPath": "/d"}]}
-    script = "until test -e /d/go; do sleep 0.02; done; echo went"
-    other = {"name": "other", "image": "busybox", "command": ["sh", "-c", script], **mount}
-    body = {"volumes": [{"name": "d", "emptyDir": {}}], "restartPolicy": "Never"}
-    main = {"name": "main", "image": "busybox", "command": ["sh", "-c", "touch /d/go"], **mount}
-    pod("p", **body, containers=[main, other])
-    assert ended().status.phase == "Succeeded"
-    assert log(container="other") == "went\n"
-    with pytest.raises(ApiException) as refused:
-        log()
-    assert "choose one of: [main other]" in str(refused.value.body)
-
-
 def test_termination_message(pod: Pods, ended: Any) -> None:
     pod("p", "echo told > /dev/termination-log; exit 1")
     assert terminated(ended()).message == "told\n"
-
-
-def test_log_options(pod: Pods, ended: Any, log: Any) -> None:
-    pod("p", "for i in 1 2 3 4 5; do echo line $i; done; sleep 1.2; echo late")
-    ended()
-    assert log(tail_lines=2) == "line 5\nlate\n"
-    assert log(tail_lines=0) == ""
-    assert log(limit_bytes=9) == "line 1\nli"
-    assert log(since_seconds=1) == "late\n"
-    stamp, _, text = log(timestamps=True, tail_lines=1).partition(" ")
-    assert text == "late\n"
-    assert stamp.endswith("Z")
-    assert len(stamp) == len("2026-01-02T03:04:05.123456789Z")
-    assert log(follow=True) == log()
-
-
-def test_follower_gets_every_line_through_rotation(
-    pod: Pods, running: Any, ended: Any, log: Any
-) -> None:
-    pod(
-        "p",
-        "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); echo line $i of many; done; echo done",
-    )
-    running()
-    text = log(follow=True)
-    numbers = [int(line.split()[1]) for line in text.splitlines()[:-1]]
-    assert numbers == list(range(1, 30001))
-    ended()
-    assert 0 < len(log()) < 2**18  # the newest file alone
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_logs(cluster: Any) -> None:
-    """Let logs rotate early: the machine that containers share is told before any starts."""
-    object.__setattr__(cluster.emulator.kubelet._machine, "log_size", 2**18)
-
-
-def test_exec(core: Core, ns: str, pod: Pods, running: Any) -> None:
-    pod("p", "sleep 60", container={"env": [{"name": "A", "value": "b"}]})
-    running()
-
-    def run(script: str) -> Any:
-        return stream(
-            core.connect_get_namespaced_pod_exec, "p", ns, command=["sh", "-c", script],
-            stdout=True, stderr=True, stdin=True, tty=False, _preload_content=False,
-        )  # fmt: skip
-
-    socket = run("echo $A; echo err >&2; read x; echo got $x; exit 3")
-    socket.write_stdin("word\n")
-    socket.run_forever(timeout=10)
-    assert socket.read_stdout() == "b\ngot word\n"
-    assert socket.read_stderr() == "err\n"
-    assert socket.returncode == 3
-    socket.sock.shutdown()  # the client leaves it open when the server ends
-    big = run("head -c 3000000 /dev/zero | tr '\\0' x")
-    big.run_forever(timeout=10)
-    assert len(big.read_stdout()) == 3000000
-    assert big.returncode == 0
-    big.sock.shutdown()
-
-
-def test_exec_needs_a_container_that_runs(core: Core, ns: str, pod: Pods, ended: Any) -> None:
-    pod("p", "true")
-    ended()
-    config = core.api_client.configuration
-    key = config.get_api_key_with_prefix("authorization", "BearerToken")
-    response = core.api_client.rest_client.pool_manager.request(
-        "GET",
-        f"{config.host}/api/v1/namespaces/{ns}/pods/p/exec?command=true&stdout=true",
-        headers={"Authorization": key or ""},
-    )
-    assert response.status == 400
-    assert "completed pod" in response.json()["message"]
-
-
-def test_signal_that_airflow_sends_to_its_sidecar(
-    core: Core, ns: str, pod: Pods, running: Any, ended: Any
-) -> None:
-    pod("p", "trap 'exit 0' INT; echo up; while :; do sleep 0.1; done;")
-    running()
-    follow = core.read_namespaced_pod_log("p", ns, follow=True, _preload_content=False)
-    assert follow.readline() == b"up\n"
-    socket = stream(
-        core.connect_get_namespaced_pod_exec, "p", ns, stdout=True, stderr=True,
-        command=["sh", "-c", f"kill -{int(signal.SIGINT)} $(pgrep -u $(id -u) -f sh)"],
-        _preload_content=False,
-    )  # fmt: skip
-    socket.run_forever(timeout=10)
-    socket.sock.shutdown()  # the client leaves it open when the server ends
-    assert ended().status.phase == "Succeeded"
-    assert follow.read() == b""
-    follow.release_conn()
 
 
 def test_eviction_through_the_api_deletes(
