@@ -19,7 +19,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from .errors import BackendError
+from .errors import BackendError, UnavailableError
 from .refusals import Advice, refused
 
 _BLOCK = 4 * 2**20  # bytes that a reader asks for at once
@@ -267,11 +267,17 @@ class ObjectFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
 
 
 class _Reader(io.RawIOBase):
-    """Reads one version of an object: what is written over it meanwhile is an error."""
+    """Reads one version of an object: what is written over it meanwhile is an error.
+
+    A first read asks for what it wants; one that goes on from there gets all that follows as
+    one stream, for such readers mostly want it.
+    """
 
     def __init__(self, fs: ObjectFileSystem, path: str) -> None:
         super().__init__()
-        self._fs, self._path, self._at = fs, path, 0
+        self._fs, self._path, self._at, self._seen = fs, path, 0, -1
+        self._stream: Iterator[bytes] | None = None
+        self._rest = memoryview(b"")  # has come by the stream, and is not read yet
         self._store, self._key = fs._at(path)
         with fs._told(path):
             self._head = self._store.head(self._key)
@@ -289,6 +295,8 @@ class _Reader(io.RawIOBase):
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._head["size"]}[whence]
         if start + offset < 0:
             raise ValueError(f"{self._path}: seek to {start + offset}")
+        if start + offset != self._at:
+            self._stream, self._rest = None, memoryview(b"")
         self._at = start + offset
         return self._at
 
@@ -296,12 +304,32 @@ class _Reader(io.RawIOBase):
         end = min(self._at + len(buffer), self._head["size"])
         if end <= self._at:
             return 0
-        options = {"range": (self._at, end), "if_match": self._head["e_tag"]}
         with self._fs._told(self._path):
-            data = self._store.get(self._key, options=options).bytes()
-        buffer[: len(data)] = memoryview(data)
-        self._at += len(data)
+            if self._stream is None and self._at == self._seen:
+                self._stream = iter(self._get(self._head["size"]).stream(len(buffer)))
+            if self._stream is None:
+                data = memoryview(self._get(end).bytes())
+            else:
+                self._rest = self._rest or memoryview(next(self._stream, b""))
+                data, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        if not data:
+            raise UnavailableError(f"{self._path}: ends before its {self._head['size']} bytes")
+        buffer[: len(data)] = data
+        self._at = self._seen = self._at + len(data)
         return len(data)
+
+    def readall(self) -> bytes:
+        end = self._head["size"]
+        if self._at >= end:
+            return b""
+        with self._fs._told(self._path):
+            data = bytes(self._get(end).bytes())
+        self.seek(end)
+        return data
+
+    def _get(self, end: int) -> Any:
+        options = {"range": (self._at, end), "if_match": self._head["e_tag"]}
+        return self._store.get(self._key, options=options)
 
 
 class _Writer(io.RawIOBase):
