@@ -16,6 +16,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from . import images, podspec, volumes
+from .health import Health
 from .images import Images, PullError
 from .logs import Log
 from .problems import Json
@@ -86,8 +87,15 @@ class Container:
         self.logs: list[Log] = []  # of its runs, newest last
         self.attached: list[Sink] = []  # clients that get its output as it comes
         self.security = Security()
+        self._health = self._new_health()
+        self._asked: Process | None = None  # to end, with what goes before that
         self._id = ""
         self._pulled = False
+
+    def _new_health(self) -> Health:
+        grace = self._around.pod()["spec"].get("terminationGracePeriodSeconds", 30)
+        around = self._around
+        return Health(self, self._machine.address, grace, around.changed, around.event)
 
     @property
     def code(self) -> int | None:
@@ -101,13 +109,12 @@ class Container:
         return self.logs if "waiting" in self.state and self.last else self.logs[:-1]
 
     @property
-    def home(self) -> Path:
-        """A folder of this machine that is there as long as the pod is."""
-        return self._around.folder
-
-    @property
     def running(self) -> bool:
         return "running" in self.state
+
+    @property
+    def ready(self) -> bool:
+        return self.running and self._health.ready
 
     def status(self) -> Json:
         done = self.init and self.code == 0
@@ -118,8 +125,8 @@ class Container:
             **({"containerID": self._id} if self._id else {}),
             "state": self.state,
             "lastState": self.last,
-            "ready": (self.running and not self.init) or done,
-            "started": self.running,
+            "ready": (self.ready and not self.init) or done,
+            "started": self.running and self._health.started,
             "restartCount": self.restarts,
         }
 
@@ -230,15 +237,15 @@ class Container:
             assert process is not None
             await process.inside()
         limit = ((self.spec.get("resources") or {}).get("limits") or {}).get("memory")
-        watch = (
-            asyncio.ensure_future(process.limit(int(podspec.quantity(limit))))
-            if limit is not None else None
-        )  # fmt: skip
+        watches = [asyncio.ensure_future(self._health.watch())]
+        if limit is not None:
+            watches.append(asyncio.ensure_future(process.limit(int(podspec.quantity(limit)))))
         try:
             code = await process.ended
         finally:
-            if watch is not None:
+            for watch in watches:
                 watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
         log.close()
         reason = "OOMKilled" if process.oom else "Completed" if code == 0 else "Error"
         self.process = None
@@ -273,6 +280,7 @@ class Container:
             self._around.event("Warning", "Failed", f"Error: {text}")
             self._end_state(128, "StartError", started, text)
             return None
+        self._health = self._new_health()
         self.state = {"running": {"startedAt": started}}
         self._around.event("Normal", "Started", f"Started container: {self.name}")
         self._around.changed()
@@ -328,6 +336,19 @@ class Container:
                 await asyncio.wait_for(self._around.stopping.wait(), seconds)
         return self._around.stopping.is_set()
 
+    async def beside(
+        self, command: list[str], sink: Sink, *, stdin: bool = False, terminal: bool = False
+    ) -> Process | None:
+        """Start another process in the container; None when it does not run. Raises OSError."""
+        pid = await self.process.inside() if self.process is not None else None
+        if pid is None:
+            return None
+        words = self._machine.sandbox.inside(pid, command, self.security, terminal=terminal)
+        return Process(
+            words, env={**self.env, **({"TERM": "xterm"} if terminal else {})},
+            folder=self._around.folder, sink=sink, isolated=False, stdin=stdin, terminal=terminal,
+        )  # fmt: skip
+
     async def stop(self, grace: float) -> None:
         """Ask it to end, and kill it after the grace."""
         process = self.process
@@ -335,6 +356,9 @@ class Container:
             return
         if grace > 0:
             await process.inside()
+            if self._asked is not process:
+                self._asked = process
+                grace = await self._health.before_stop(grace)
             process.signal(signal.SIGTERM)
             with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(process.ended), grace)

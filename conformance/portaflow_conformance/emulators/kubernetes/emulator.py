@@ -133,7 +133,7 @@ class KubernetesEmulator(Emulator):
         for name in _NAMESPACES:
             api.add(NAMESPACES, "", {"metadata": {"name": name}})
         self.kubelet.register()
-        streams = Streams(store, self.kubelet, sandbox)
+        streams = Streams(self.kubelet)
         server = Server(
             api,
             place.control,

@@ -202,7 +202,7 @@ class PodWorker:
         self._machine.store.replace(PODS, {**found, "status": status})
 
     def _conditions(self, old: list[Json]) -> list[Json]:
-        ready = not self.done and all(c.running for c in self.mains)
+        ready = not self.done and all(c.ready for c in self.mains)
         initialized = all(c.code == 0 for c in self.inits)
         completed = self._phase == "Succeeded"
         why = "PodCompleted" if completed else "PodFailed" if self.done else "ContainersNotReady"

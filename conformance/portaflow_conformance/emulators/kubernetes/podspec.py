@@ -23,8 +23,9 @@ _UNITS = {
     "Gi": Fraction(2**30), "Ti": Fraction(2**40), "Pi": Fraction(2**50), "Ei": Fraction(2**60),
 }  # fmt: skip
 _POLICIES = ("Always", "OnFailure", "Never")
-# Of a container: to take them and do nothing would be to lie about how it lives and ends.
-_UNHEEDED = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "restartPolicy")
+_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_PROBED = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
+_HANDLERS = ("exec", "httpGet", "tcpSocket", "sleep")
 _VOLUMES = ("emptyDir", "configMap", "secret", "hostPath", "projected", "downwardAPI")
 
 
@@ -114,9 +115,10 @@ def _check_container(
     names.add(name)
     if not container.get("image"):
         causes.required(f"{at}.image")
-    for field in _UNHEEDED:
-        if container.get(field) is not None:
-            causes.forbidden(f"{at}.{field}", "not implemented by this stand-in")
+    # To take it and do nothing would be to lie about how it lives and ends.
+    if container.get("restartPolicy") is not None:
+        causes.forbidden(f"{at}.restartPolicy", "not implemented by this stand-in")
+    _check_handlers(container, at, causes)
     for field in ("command", "args"):
         if any(not isinstance(word, str) for word in container.get(field) or []):
             raise bad_request(
@@ -150,6 +152,27 @@ def _check_container(
             causes.invalid(f"{at}.resources", str(amount), text)
 
 
+def _check_handlers(container: Json, at: str, causes: Causes) -> None:
+    """What is asked of a container while it runs: of those for the start nothing is."""
+    told = {k: container[k] for k in (*_PROBES, "lifecycle") if container.get(k) is not None}
+    for name in told if ".initContainers[" in at else ():
+        text = "may not be set for init containers without restartPolicy=Always"
+        causes.forbidden(f"{at}.{name}", text)
+    hooks = told.pop("lifecycle", None) or {}
+    for name in ("postStart", "preStop"):
+        if hooks.get(name) is not None:
+            told[f"lifecycle.{name}"] = hooks[name]
+    for name, handler in told.items():
+        kinds = [k for k in (*_HANDLERS, "grpc") if handler.get(k) is not None]
+        if not kinds:
+            causes.required(f"{at}.{name}", "must specify a handler type")
+        elif kinds[0] == "grpc":
+            causes.forbidden(f"{at}.{name}.grpc", "not implemented by this stand-in")
+        if name in ("livenessProbe", "startupProbe") and handler.get("successThreshold", 1) != 1:
+            field = f"{at}.{name}.successThreshold"
+            causes.invalid(field, handler["successThreshold"], "must be 1")
+
+
 def default_pod_spec(spec: Json, namespace: str) -> Json:
     """Return `spec` with the API server's defaults; `namespace` "" leaves the account open."""
     spec = copy.deepcopy(spec)
@@ -170,6 +193,9 @@ def default_pod_spec(spec: Json, namespace: str) -> Json:
         if limits:
             requests = container["resources"].get("requests") or {}
             container["resources"]["requests"] = {**limits, **requests}
+        for name in _PROBES:
+            if container.get(name) is not None:
+                container[name] = {**_PROBED, **container[name]}
         container.setdefault("terminationMessagePath", "/dev/termination-log")
         container.setdefault("terminationMessagePolicy", "File")
         latest = ":" not in container["image"].rpartition("/")[2] or container["image"].endswith(

@@ -15,9 +15,6 @@ from .container import Container
 from .kubelet import Kubelet
 from .logs import View
 from .problems import Json, Problem
-from .process import Process
-from .sandbox import Sandbox
-from .store import Store
 
 Stream = Callable[[web.BaseRequest, Asked, Json], Awaitable[web.StreamResponse]]
 
@@ -25,10 +22,8 @@ Stream = Callable[[web.BaseRequest, Asked, Json], Awaitable[web.StreamResponse]]
 class Streams:
     """Serves the subresources log and exec."""
 
-    def __init__(self, store: Store, kubelet: Kubelet, sandbox: Sandbox) -> None:
-        self._store = store
+    def __init__(self, kubelet: Kubelet) -> None:
         self._kubelet = kubelet
-        self._sandbox = sandbox
 
     def served(self) -> dict[str, Stream]:
         """What serves each subresource."""
@@ -92,21 +87,15 @@ class Streams:
         if not command:
             raise problems.bad_request("you must specify at least 1 command for the container")
         container = self._running(request, asked, pod, "exec into")
-        process = container.process
-        pid = await process.inside() if process is not None else None
-        if pid is None:
-            raise _not_found(container.name)
         channel = Channel(asked)
-        tty = asked.flag("tty")
-        inside = self._sandbox.inside(pid, command, container.security, terminal=tty)
         try:
-            beside = Process(
-                inside, env={**container.env, **({"TERM": "xterm"} if tty else {})},
-                folder=container.home, sink=channel.output, isolated=False,
-                stdin=asked.flag("stdin"), terminal=tty,
-            )  # fmt: skip
+            beside = await container.beside(
+                command, channel.output, stdin=asked.flag("stdin"), terminal=asked.flag("tty")
+            )
         except OSError as error:
             return await channel.refuse(request, command, str(error))
+        if beside is None:
+            raise _not_found(container.name)
         return await channel.converse(request, beside, kill=True)
 
     async def attach(self, request: web.BaseRequest, asked: Asked, pod: Json) -> web.StreamResponse:

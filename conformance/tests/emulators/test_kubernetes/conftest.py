@@ -13,6 +13,7 @@ from typing import Any
 
 import kubernetes
 import pytest
+from kubernetes.stream import stream
 from portaflow_conformance.emulators.clouds import Clouds, emulate
 from portaflow_conformance.emulators.control import Control
 from portaflow_conformance.emulators.kubernetes import KubernetesEmulator
@@ -184,3 +185,21 @@ def log(core: kubernetes.client.CoreV1Api, ns: str) -> Callable[..., str]:
         return text
 
     return read
+
+
+@pytest.fixture
+def beside(core: kubernetes.client.CoreV1Api, ns: str) -> Callable[..., tuple[str, int]]:
+    """Run a command beside the pod's container; return what it says and how it ends."""
+
+    def run(*command: str, name: str = "p") -> tuple[str, int]:
+        socket = stream(
+            core.connect_get_namespaced_pod_exec, name, ns, command=list(command), stdout=True,
+            stderr=True, _preload_content=False,
+        )  # fmt: skip
+        socket.run_forever(timeout=30)
+        said = socket.read_stdout() if socket.peek_stdout() else ""
+        code = socket.returncode
+        socket.sock.shutdown()  # the client leaves it open when the server ends
+        return said, code
+
+    return run

@@ -218,7 +218,7 @@ def test_eviction_through_the_api_deletes(
             "volumeMounts[0].name",
         ),
         ({"volumes": [{"name": "v", "persistentVolumeClaim": {}}]}, "persistentVolumeClaim"),
-        ({"container": {"livenessProbe": {"exec": {"command": ["true"]}}}}, "livenessProbe"),
+        ({"container": {"livenessProbe": {"grpc": {"port": 1}}}}, "livenessProbe.grpc"),
     ],
 )
 def test_bad_pod_is_refused(pod: Pods, change: dict[str, Any], field: str) -> None:
