@@ -9,7 +9,16 @@ from typing import Any
 from . import podsecurity, problems
 from .podspec import quantity, requested
 from .problems import Json
-from .resources import JOBS, LIMIT_RANGES, NAMESPACES, PODS, QUOTAS, SERVICE_ACCOUNTS, Resource
+from .resources import (
+    EVENTS,
+    LIMIT_RANGES,
+    NAMESPACES,
+    PODS,
+    QUOTAS,
+    RESOURCES,
+    SERVICE_ACCOUNTS,
+    Resource,
+)  # fmt: skip
 from .store import Change, Store
 
 TOKENS = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -56,7 +65,7 @@ class Admission:
                 raise problems.refused(PODS, name, text)
             for one in self._store.all(LIMIT_RANGES, namespace):
                 _check_range(one, obj)
-        wanted = _charged(resource, obj)
+        wanted = _charged(resource, obj) if resource in _COUNTED else {}
         for quota in self._store.all(QUOTAS, namespace):
             hard = (quota.get("spec") or {}).get("hard") or {}
             _check_quota(quota, hard, wanted, self._used(namespace, hard), resource, name)
@@ -82,7 +91,7 @@ class Admission:
             self._store.replace(QUOTAS, {**quota, "status": {"hard": hard, "used": used}})
 
 
-_COUNTED = (PODS, JOBS)
+_COUNTED = tuple(r for r in RESOURCES if r.namespaced and r not in (EVENTS, QUOTAS))
 
 
 def _charged(resource: Resource, obj: Json) -> dict[str, Fraction]:
@@ -90,7 +99,7 @@ def _charged(resource: Resource, obj: Json) -> dict[str, Fraction]:
     plural = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
     charged = {f"count/{plural}": Fraction(1)}
     if resource is not PODS:
-        return charged
+        return charged if resource.group else {**charged, resource.plural: Fraction(1)}
     if (obj.get("status") or {}).get("phase") in _ENDED:
         return charged
     charged["pods"] = Fraction(1)

@@ -6,24 +6,31 @@ from ..place import Deviation
 
 
 def _here(area: str, cloud: str, here: str) -> Deviation:
-    return Deviation(f"Kubernetes {area}", cloud, here)
+    return Deviation(f"Kubernetes {area}", cloud, here, key=f"kubernetes_{area.replace(' ', '_')}")
 
 
 DEVIATIONS: tuple[Deviation, ...] = (
     _here("images", "images come from a registry", "every name is this machine, but .invalid ones"),
     _here("network", "each pod has its own address", "all pods share 127.0.0.1"),
+    _here("names", "Services have names in DNS", "they are kept, and no name leads to them"),
     _here("limits", "memory is limited by a cgroup", "memory is looked at every 50 ms, CPU is not"),
-    _here("security", "security contexts are applied", "they are accepted and not applied"),
-    _here("probes", "probes and lifecycle hooks run", "a pod with one is refused with 422"),
-    _here("exec", "SPDY, websockets and terminals", "websockets alone, no terminal, no attach"),
-    _here("bodies", "JSON, YAML and protobuf", "JSON; 415 for the others (`kubectl create job`)"),
+    _here(
+        "security",
+        "seccomp, AppArmor and SELinux apply, and few capabilities are there from the start",
+        "users, groups, read-only roots, escalation and dropped capabilities alone",
+    ),
+    _here("probes", "probes speak gRPC, too", "a pod with such a probe is refused with 422"),
+    _here("exec", "SPDY and websockets", "websockets alone: kubectl has them from 1.31 on"),
+    _here("bodies", "answers in JSON, protobuf and CBOR", "takes JSON, YAML, protobuf; JSON back"),
     _here("placement", "affinity, tolerations, spread, priority", "kept, but nodeSelector decides"),
     _here(
         "walls",
         "containers are walled off, whoever runs the node",
         "as another user than root maybe not: then no volumes, and a process may leave its pod",
     ),
-    _here("apply", "server-side apply", "415 for application/apply-patch+yaml"),
-    _here("fields", "unknown fields are refused or dropped", "they are kept"),
+    _here("claims", "persistent volumes and their claims", "a pod that claims one gets 422"),
+    _here("sidecars", "init containers that go on", "a pod with one is refused with 422"),
+    _here("kinds", "Deployments, CronJobs and many more", "404 that names the kind"),
+    _here("openapi", "describes all its kinds", "what apply needs; nothing for `kubectl explain`"),
     _here("jobs", "pods carry a tracking finalizer", "they do not; the controller remembers them"),
 )

@@ -8,7 +8,7 @@ from .resources import RESOURCES, VERSION, Resource
 _FIELD_VALIDATION = {
     "name": "fieldValidation",
     "in": "query",
-    "description": "accepted; unknown fields are kept",
+    "description": "what becomes of unknown fields",
     "schema": {"type": "string", "uniqueItems": True},
 }
 

@@ -46,6 +46,18 @@ def test_quota(core: Core, ns: str, pod: Pods, ended: Any) -> None:
     assert core.read_namespaced_resource_quota("q", ns).status.used["pods"] == "0"
 
 
+def test_quota_of_any_kind(core: Core, ns: str) -> None:
+    """One is there in each namespace: kube-root-ca.crt."""
+    hard = {"hard": {"count/configmaps": "2", "secrets": "0"}}
+    core.create_namespaced_resource_quota(ns, {"metadata": {"name": "q"}, "spec": hard})
+    core.create_namespaced_config_map(ns, {"metadata": {"name": "c"}})
+    body = {"metadata": {"name": "d"}}
+    assert "used: count/configmaps=2" in refusal(
+        lambda: core.create_namespaced_config_map(ns, body)
+    )
+    assert "used: secrets=0" in refusal(lambda: core.create_namespaced_secret(ns, body))
+
+
 def test_job_tells_that_a_quota_stops_it(
     core: Core, batch: kubernetes.client.BatchV1Api, ns: str, until: Any
 ) -> None:
