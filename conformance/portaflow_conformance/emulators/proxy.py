@@ -11,18 +11,23 @@ cloud is spoken to in the clear.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from typing import cast
 
 from .control import Control
 from .faults import abort_transport
 from .serving import Reader, StreamServer, Writer
+from .threads import ThreadServer, server_at
 
 _CHUNK = 2**18  # bytes read at once
 _HEAD = 30.0  # seconds a client may take to say where it wants to go
 _LINGER = 5.0  # seconds for one direction of a tunnel to end after the other has
+_TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _REQUEST = re.compile(rb"([A-Z]+) (?:[a-z]+://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d+))?")
 
 Streams = tuple[Reader, Writer]
@@ -66,12 +71,15 @@ class Proxy(StreamServer):
             self._control.note("proxy:Refused", host=host, port=443)
             await _refuse(writer, 403, f"portaflow emulate refuses {host}: no stand-in has it")
             return
+        if server := server_at(local):
+            await _hand_over(server, reader, writer)
+            return
         try:
             there = await self._connected(local)
         except OSError:
             await _refuse(writer, 502, f"the stand-in for {host} does not answer")
             return
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        writer.write(_TUNNEL)
         await self._tunnel((reader, writer), there)
 
     async def _connected(self, port: int) -> Streams:
@@ -121,6 +129,23 @@ def route(host: str, routes: Mapping[str, int]) -> int | None:
 def _port(streams: Streams) -> int:
     port: int = streams[1].get_extra_info("sockname")[1]
     return port
+
+
+async def _hand_over(server: ThreadServer, reader: Reader, writer: Writer) -> None:
+    """Give the connection itself to a server of this process: no byte passes here any more."""
+    transport = cast(asyncio.Transport, writer.transport)
+    transport.pause_reading()
+    reader.feed_eof()
+    if await reader.read():
+        await _refuse(writer, 400, "wait for the tunnel before you use it")
+        return
+    connection = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
+    try:
+        connection.sendall(_TUNNEL)
+    except OSError:
+        connection.close()
+        raise
+    server.take(connection)
 
 
 async def _pipe(reader: Reader, writer: Writer) -> None:

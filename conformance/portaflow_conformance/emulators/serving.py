@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 from abc import ABC, abstractmethod
 
@@ -15,9 +14,9 @@ Writer = asyncio.StreamWriter
 class StreamServer(ABC):
     """`port` is open from `start` to `stop`. `limit`: bytes that a reader keeps at once."""
 
-    def __init__(self, name: str, limit: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, name: str, limit: int) -> None:
         self.port = 0
-        self._name, self._limit, self._tls = name, limit, tls
+        self._name, self._limit = name, limit
         self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.Task[None]] = set()
         self._thread: threading.Thread | None = None
@@ -45,7 +44,7 @@ class StreamServer(ABC):
     def _run(self, listening: socket.socket) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(
-            asyncio.start_server(self._client, sock=listening, limit=self._limit, ssl=self._tls)
+            asyncio.start_server(self._client, sock=listening, limit=self._limit)
         )
         self._loop.run_forever()
         server.close()

@@ -43,7 +43,7 @@ def test_calls_are_logged_by_name_and_large_bodies_are_whole(tmp_path: Path) -> 
     with emulate("aws", pace=0) as clouds:
         out = python(
             f"""{_CLIENT}
-import os, urllib.request
+import os, requests, urllib.request
 whole = os.urandom(2**20) * 24
 parts = TransferConfig(multipart_threshold=8 * 2**20, multipart_chunksize=8 * 2**20)
 s3.upload_fileobj(io.BytesIO(whole), "data", "gröss er/a+b", Config=parts)
@@ -61,6 +61,10 @@ print(code(boto3.client("s3", aws_secret_access_key="wrong",
 v4 = boto3.client("s3", config=Config(signature_version="s3v4"))
 url = v4.generate_presigned_url("get_object", Params={{"Bucket": "data", "Key": "one"}})
 print(urllib.request.urlopen(url).read() == whole[:5])
+bad = boto3.client("s3", aws_secret_access_key="wrong", config=v4.meta.config,
+                   aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"])
+bad = bad.generate_presigned_url("put_object", Params={{"Bucket": "data", "Key": "no"}})
+print([requests.put(bad, data=whole).status_code for _ in range(3)])
 told = s3.delete_objects(Bucket="data", Delete={{"Objects": [{{"Key": "one"}}, {{"Key": "two"}}]}})
 print(len(told["Deleted"]), keys())
 """,
@@ -74,6 +78,7 @@ print(len(told["Deleted"]), keys())
             "NoSuchKey 404",
             "SignatureDoesNotMatch",
             "True",
+            "[403, 403, 403]",
             "2 ['gröss er/a+b']",
         ]
         count = clouds.control.count

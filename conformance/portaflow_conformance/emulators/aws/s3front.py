@@ -6,60 +6,68 @@ the store; memory does not depend on their size.
 
 from __future__ import annotations
 
-import asyncio
+import socket
 import ssl
+import threading
 import time
 from pathlib import Path
 
 from ..control import Fault
-from ..faults import Reset, abort_transport, awaited
+from ..faults import abort_socket, struck
 from ..place import Place
-from ..serving import Reader, StreamServer, Writer
+from ..threads import ThreadServer, linger
 from . import s3calls
 from .s3calls import S3Call
-from .s3tunnel import CHUNK, Head, Tunnel
+from .s3tunnel import Head, Tunnel
 
 _NEW = ("PutObject", "CopyObject", "CompleteMultipartUpload")
 _LISTS = ("ListObjectsV2", "ListObjects")
 
 
-class S3Front(StreamServer):
+_HANDSHAKE = 30.0  # seconds
+
+
+class S3Front(ThreadServer):
     """`port` speaks TLS with the certificate given; `store` is the port of the store."""
 
     def __init__(self, place: Place, pem: Path, store: int) -> None:
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(pem)
-        super().__init__("s3", CHUNK, tls)
+        super().__init__("s3")
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.load_cert_chain(pem)
         self._place, self._store = place, store
+        self._lock = threading.Lock()
         self._hidden: dict[tuple[str, str], float] = {}
 
-    async def serve(self, reader: Reader, writer: Writer) -> None:
-        tunnel = Tunnel(self._store, reader, writer)
-        try:
-            while not (tunnel.closes or reader.at_eof()):
-                await self._call(tunnel, await Head.read(reader))
-        except asyncio.IncompleteReadError as error:
-            if error.partial:
-                abort_transport(writer.transport)
-        except (OSError, EOFError, asyncio.LimitOverrunError, ValueError):
-            abort_transport(writer.transport)  # one side is gone, or speaks no HTTP
-        finally:
-            tunnel.close()
+    def serve(self, connection: socket.socket) -> None:
+        connection.settimeout(_HANDSHAKE)
+        with self._tls.wrap_socket(connection, server_side=True) as client:
+            client.settimeout(None)
+            tunnel = Tunnel(self._store, client)
+            with self.ends(tunnel.end):
+                try:
+                    while not tunnel.closes and (head := tunnel.head()) is not None:
+                        self._call(tunnel, head)
+                    linger(client)
+                except (OSError, EOFError, ValueError):  # gone, reset on order, or no HTTP
+                    abort_socket(client)
+                finally:
+                    tunnel.close()
 
-    async def _call(self, tunnel: Tunnel, head: Head) -> None:
+    def _call(self, tunnel: Tunnel, head: Head) -> None:
         verb, target, _ = head.first.split(" ", 2)
         call = S3Call.read(verb, target, head.headers)
         params = {k: v for k, v in call.params.items() if k not in ("operation", "principal")}
         fault = self._place.control.called(f"aws:s3.{call.operation}", call.principal, **params)
         effect = fault.effect if fault else ""
 
-        async def apply() -> bytes:
+        def apply() -> bytes:
             if effect == "hide" and call.operation in _NEW and fault is not None:
-                self._hidden[call.bucket, call.key] = time.monotonic() + fault.seconds
+                with self._lock:
+                    self._hidden[call.bucket, call.key] = time.monotonic() + fault.seconds
             if call.operation in _LISTS and self._late(call.bucket):
-                await tunnel.send(head, lambda listing: self._behind(call.bucket, listing))
+                tunnel.send(head, lambda listing: self._behind(call.bucket, listing))
             else:
-                await tunnel.send(head, silent=effect == "reset-after")
+                tunnel.send(head, silent=effect == "reset-after")
             return b""
 
         def refuse(fault: Fault) -> bytes:
@@ -67,17 +75,14 @@ class S3Front(StreamServer):
                 return s3calls.error(503, "SlowDown", "Please reduce your request rate.", verb)
             return s3calls.error(fault.status, "InternalError", "a fault on order", verb)
 
-        try:
-            answer = await awaited(fault, apply, refuse)
-        except Reset as reset:
-            raise ConnectionResetError(str(reset)) from None
-        if answer:
-            await tunnel.refuse(head, answer)
+        if answer := struck(fault, apply, refuse):
+            tunnel.refuse(head, answer)
 
     def _late(self, bucket: str) -> bool:
         now = time.monotonic()
-        self._hidden = {name: until for name, until in self._hidden.items() if until > now}
-        return any(name[0] == bucket for name in self._hidden)
+        with self._lock:
+            self._hidden = {name: until for name, until in self._hidden.items() if until > now}
+            return any(name[0] == bucket for name in self._hidden)
 
     def _behind(self, bucket: str, listing: bytes) -> bytes:
         return s3calls.without(listing, lambda key: (bucket, key) in self._hidden)
