@@ -26,6 +26,7 @@ from .running import Running
 
 MAIN = "org.apache.spark.deploy.SparkSubmit"
 _OLDEST_JAVA = 17
+_DRAFT = "classes.draft"  # of an archive
 _FAST = (
     "-XX:TieredStopAtLevel=1",  # jobs on a laptop end before the second compiler pays
     "-XX:+UseSerialGC",
@@ -80,26 +81,24 @@ class Spark:
         for where it runs, which is here. May take a minute the first time; raises
         SparkMissingError.
         """
-        draft = folder / "classes.draft"
-        archive = self.prepare() / "classes.jsa"
         return Running(
             self.command(words, folder, conf),
             folder,
             env={**self.env(), "TMPDIR": str(folder / "tmp"), **env},
             stdout=stdout,
             stderr=stderr,
-            ended=lambda code: _keep(draft, archive, code),
+            ended=lambda code: self.keep(folder, code),
         )
 
     def command(self, words: Sequence[str], folder: Path, conf: Mapping[str, str]) -> list[str]:
         """What `run` starts, whose variables are `env()`. Raises SparkMissingError."""
         start = self.prepare()
+        archive, draft = start / "classes.jsa", folder / _DRAFT
         scratch = folder / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
         defaults = folder / "spark-defaults.conf"
         settings = {**_LOCAL, **conf, "spark.local.dir": str(scratch)}
         defaults.write_text("".join(f"{k} {v}\n" for k, v in settings.items()), "utf-8")
-        archive, draft = start / "classes.jsa", folder / "classes.draft"
         share = (
             f"-XX:SharedArchiveFile={archive}"
             if archive.exists()
@@ -110,6 +109,15 @@ class Spark:
             *("-Xmx1g", f"-Djava.io.tmpdir={scratch}", MAIN),
             *("--properties-file", str(defaults), *local(words)),
         ]
+
+    def keep(self, folder: Path, code: int) -> None:
+        """Keep the archive that the application of a folder has recorded, when it ended well."""
+        draft, archive = folder / _DRAFT, self.prepare() / "classes.jsa"
+        if draft.exists() and code == 0 and not archive.exists():
+            part = archive.with_name(f"{archive.name}.{os.getpid()}")
+            shutil.copyfile(draft, part)
+            part.replace(archive)
+        draft.unlink(missing_ok=True)
 
     def env(self) -> dict[str, str]:
         return {
@@ -160,16 +168,13 @@ def local(words: Sequence[str]) -> list[str]:
     return ["--master", "local[2]", "--deploy-mode", "client", *kept, *rest]
 
 
-def clustered(words: Sequence[str]) -> bool:
-    """Whether the driver of a spark-submit is to run on the cluster, not where it is submitted."""
-    mode = "client"
-    for name, value in _options(words)[0]:
-        key, equals, said = (value or "").partition("=")
-        if name == "--deploy-mode":
-            return value == "cluster"
-        if name in ("--conf", "-c") and equals and key == "spark.submit.deployMode":
-            mode = said
-    return mode == "cluster"
+def properties(words: Sequence[str]) -> dict[str, str]:
+    """Spark's properties that the words of a spark-submit give."""
+    options, _ = _options(words)
+    said = [value or "" for name, value in options if name in ("--conf", "-c")]
+    found = dict(pair.split("=", 1) for pair in said if "=" in pair)
+    modes = [value or "" for name, value in options if name == "--deploy-mode"]
+    return found | ({"spark.submit.deployMode": modes[-1]} if modes else {})
 
 
 def _options(words: Sequence[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
@@ -305,12 +310,3 @@ def _fetch(connector: Connector, folder: Path, java: Path, home: Path) -> None:
             f"run once with a network, see {log}"
         )
     shutil.rmtree(folder / "ivy")
-
-
-def _keep(draft: Path, archive: Path, code: int) -> None:
-    """Keep the archive that an application has recorded, when it ended well."""
-    if draft.exists() and code == 0 and not archive.exists():
-        part = archive.with_name(f"{archive.name}.{os.getpid()}")
-        shutil.copyfile(draft, part)
-        part.replace(archive)
-    draft.unlink(missing_ok=True)

@@ -36,18 +36,22 @@ def _python(code: str, env: dict[str, str], tmp_path: Path) -> str:
 
 
 def test_a_word_count_from_s3_runs_on_emr(tmp_path: Path, spark: None) -> None:
-    (tmp_path / "words.py").write_text(WORDS, "utf-8")
+    asks = "import boto3, os\nclient = boto3.client('secretsmanager')\n"
+    asks += "print(os.environ['WHO'], client.get_secret_value(SecretId='s')['SecretString'])\n"
+    (tmp_path / "words.py").write_text(WORDS + asks, "utf-8")
     with emulate("aws", pace=0.1) as clouds:
         out = _python(
             f"""
 for bucket in ("logs", "data"):
     s3.create_bucket(Bucket=bucket)
+boto3.client("secretsmanager").create_secret(Name="s", SecretString="hush")
 s3.upload_file({str(tmp_path / "words.py")!r}, "data", "words.py")
 s3.put_object(Bucket="data", Key="in/a.txt", Body=b"a b a\\nb a c\\n")
 def step(name, *args, fail="CONTINUE"):
     return {{"Name": name, "ActionOnFailure": fail,
             "HadoopJarStep": {{"Jar": "command-runner.jar", "Args": list(args)}}}}
-count = step("count", "spark-submit", "--deploy-mode", "cluster", "s3://data/words.py",
+count = step("count", "spark-submit", "--deploy-mode", "cluster",
+             "--conf", "spark.yarn.appMasterEnv.WHO=a b", "s3://data/words.py",
              "s3://data/in/", "s3://data/out")
 flow = emr.run_job_flow(**roles, Steps=[count], Instances=nodes)
 flow = flow["JobFlowId"]
@@ -81,7 +85,7 @@ print(code(emr.add_job_flow_steps, JobFlowId=flow, Steps=[count]))
             tmp_path,
         )
         assert "['', 'a 3', 'b 2', 'c 1']" in out
-        assert "counted 3\n\nTrue\n" in out
+        assert "counted 3\na b hush\n\nTrue\n" in out
         assert out.split()[-3:] == ["STEP_FAILURE", "FAILED", "ValidationException"]
         (started,) = clouds.control.seen("aws:emr.RunJobFlow")
         assert started.principal == clouds.env["AWS_ACCESS_KEY_ID"]

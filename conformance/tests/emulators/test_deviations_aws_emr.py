@@ -132,6 +132,20 @@ print(kept())
     assert told == ["[]", "['controller.gz', 'stderr.gz', 'stdout.gz']"]
 
 
+def test_deviation_emr_reach(client: Client, clouds: Clouds) -> None:
+    told = client(
+        """
+ask = "import urllib.request; urllib.request.urlopen('https://example.com/')"
+flow = start(Steps=[step("python3", "-c", ask)])
+(one,) = emr.list_steps(ClusterId=flow)["Steps"]
+print(until(lambda: state(flow, one["Id"]), "FAILED", "COMPLETED"))
+print("portaflow emulate refuses example.com" in log(flow, one["Id"], "stderr"))
+"""
+    )
+    assert told == ["FAILED", "True"]
+    assert clouds.control.seen("proxy:Refused")[-1].params["host"] == "example.com"
+
+
 def test_deviation_emr_calls(client: Client) -> None:
     told = client(
         """

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ..running import Running
-from ..spark import Spark, SparkMissingError, cache_folder, clustered
+from ..spark import Spark, SparkMissingError, cache_folder, properties
 from .shop import S3A, Shop
 
 DRIVER = "driver."  # what the names of the files begin with that a driver on the cluster writes
+_MASTER = "spark.yarn.appMasterEnv."  # whose environment a driver on the cluster has
 _SCRIPT_RUNNER = re.compile(r"s3n?://([\w-]+\.)?elasticmapreduce/libs/script-runner/.+\.jar")
 _COMMAND_RUNNER = re.compile(r"(.*/)?command-runner\.jar")
 _HERE = "the local AWS runs spark-submit, jars, scripts and programs of this machine"
@@ -52,28 +54,31 @@ def step(shop: Shop, jar: Mapping[str, Any], folder: Path) -> Running:
     return _program(shop, words, folder)
 
 
-def on_cluster(jar: Mapping[str, Any]) -> bool:
-    """Whether a step is a spark-submit whose driver runs on the cluster."""
+def on_cluster(jar: Mapping[str, Any], conf: Mapping[str, str]) -> bool:
+    """Whether a step is a spark-submit whose driver runs on the cluster, by `conf` if it does not
+    say."""
     words = list(jar.get("Args", ()))
-    return words[:1] == ["spark-submit"] and clustered(words[1:])
+    mode = {**conf, **properties(words[1:])}.get("spark.submit.deployMode")
+    return words[:1] == ["spark-submit"] and mode == "cluster"
 
 
 def script(shop: Shop, uri: str, args: Sequence[str], folder: Path) -> Running:
     """Fetch a script and run it, as a bootstrap action or script-runner.jar does."""
     name = uri.rstrip("/").rpartition("/")[2] or "script"
-    file = folder / name
+    file = folder / "script" / name
     try:
         body = shop.store.get(uri) if "://" in uri else Path(uri.removeprefix("file:")).read_bytes()
+        file.parent.mkdir()
+        file.write_bytes(body)
+        file.chmod(0o755)
     except Exception as error:  # whatever the store, or this machine, has against it
         raise CannotRunError(f"Attempting to download file '{uri}'\n{error}") from error
-    file.write_bytes(body)
-    file.chmod(0o755)
     command = [str(file), *args]
     return _program(shop, command if body.startswith(b"#!") else ["bash", *command], folder)
 
 
 def submit(folder: Path, words: Sequence[str]) -> None:
-    """Become the Spark of a `spark-submit` that a script calls."""
+    """Be the Spark of a `spark-submit` that a script calls, and exit as it does."""
     known = json.loads((folder / "spark.json").read_text("utf-8"))
     own = Path(tempfile.mkdtemp(prefix="spark-", dir=folder))
     env = dict(os.environ)
@@ -83,21 +88,32 @@ def submit(folder: Path, words: Sequence[str]) -> None:
         command = spark.command(words, own, known["conf"])
     except SparkMissingError as error:
         sys.exit(str(error))
-    os.execve(command[0], command, {**env, **spark.env()})
+    env |= spark.env()
+    if not any(word.startswith("-XX:ArchiveClassesAtExit=") for word in command):
+        os.execve(command[0], command, env)
+    code = subprocess.call(command, env=env)
+    spark.keep(own, code)
+    sys.exit(code if code >= 0 else 128 - code)
 
 
 def _spark(shop: Shop, words: Sequence[str], folder: Path) -> Running:
-    driver = DRIVER if clustered(words) else ""
+    conf = shop.spark_conf()
+    given = {**conf, **properties(words)}
+    cluster = given.get("spark.submit.deployMode") == "cluster"
+    driver = DRIVER if cluster else ""
+    env = {
+        k.removeprefix(_MASTER): v for k, v in given.items() if cluster and k.startswith(_MASTER)
+    }
     try:
         return Spark(S3A).run(
             words,
             folder,
-            conf=shop.spark_conf(),
-            env=shop.env,
+            conf=conf,
+            env={**shop.env, **env},
             stdout=folder / f"{driver}stdout",
             stderr=folder / f"{driver}stderr",
         )
-    except SparkMissingError as error:
+    except (SparkMissingError, OSError, ValueError) as error:
         raise CannotRunError(str(error)) from error
 
 
@@ -115,7 +131,7 @@ def _program(shop: Shop, words: Sequence[str], folder: Path) -> Running:
     env = {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8", "TMPDIR": str(home), **shop.env}
     try:
         return Running(words, folder, env=env, stdout=folder / "stdout", stderr=folder / "stderr")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CannotRunError(f'Cannot run program "{words[0]}": {error}') from error
 
 

@@ -59,6 +59,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         key="emr_calls",
     ),
     Deviation(
+        "EMR",
+        "lets what runs on a cluster call whatever its network reaches",
+        "lets it call the stand-ins that run; every other host is refused by https",
+        key="emr_reach",
+    ),
+    Deviation(
         "EMR Serverless",
         "runs Spark and Hive, streaming, retries, sessions, and has dashboards",
         "runs Spark in batch mode; the rest answers 501 NotImplemented and names it",

@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 from ..control import Fault
 from ..running import Running
-from ..spark import Spark, SparkMissingError
+from ..spark import Spark, SparkMissingError, properties
 from .shop import S3A, Shop
 
 ENDED = ("SUCCESS", "FAILED", "CANCELLED")
 _TICK = 0.05
+_LOGS_EVERY = 2.0  # seconds
 _LOGS = "applications/{}/jobs/{}/SPARK_DRIVER"
 _FAILED = "Job failed, please check complete logs in configured logging destination. ExitCode: {}."
 _OURS = ("JAVA_HOME", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")  # of an image, not of this machine
@@ -49,6 +50,7 @@ class JobRun:
         self._began: float | None = None
         self._ended: float | None = None
         self._deadline = 0.0
+        self._kept = time.monotonic()  # when its logs were put into the store
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._drive, name=f"run-{self.id}", daemon=True)
@@ -151,13 +153,15 @@ class JobRun:
         for one in overrides.get("applicationConfiguration") or ():
             if one.get("classification") == "spark-defaults":
                 conf |= one.get("properties") or {}
-        said = [word.removeprefix("--conf=") for word in words]
-        pairs = [*conf.items(), *(word.split("=", 1) for word in said if "=" in word)]
-        env = {k.removeprefix(_DRIVER): v for k, v in pairs if k.startswith(_DRIVER)}
+        given = {**conf, **properties(words)}
+        env = {k.removeprefix(_DRIVER): v for k, v in given.items() if k.startswith(_DRIVER)}
         return conf, {name: value for name, value in env.items() if name not in _OURS}
 
     def _watch(self, effect: str) -> None:
         assert self._running is not None
+        if time.monotonic() > self._kept + _LOGS_EVERY:
+            self._keep_logs()
+            self._kept = time.monotonic()
         if effect == "die":
             self._end("FAILED", "a fault on order")
         elif (code := self._running.poll()) is not None:
@@ -169,9 +173,9 @@ class JobRun:
         """End its process, if there is one, and tell how it ended."""
         if self._running is not None:
             self._running.stop()
+        self._ended = time.time()
         self._keep_logs()  # they are there before the state says that the run has ended
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._ended = time.time()
         with self._lock:
             self.state, self.why, self._updated = state, why, self._ended
 

@@ -131,7 +131,7 @@ class Step:
             return 1
         self._say(f"INFO ProcessRunner started child process : {running.pid}")
         code = self._watch(running, effect)
-        return self._of_cluster(code) if commands.on_cluster(jar) else code
+        return self._of_cluster(code) if commands.on_cluster(jar, self._shop.spark_conf()) else code
 
     def _of_cluster(self, code: int | None) -> int | None:
         """Tell what the client of YARN tells of a driver that ran on the cluster, whose own
