@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 Effect = Literal[
-    "throttle", "error", "latency", "reset-before", "reset-after", "hang", "fail", "die",
+    "throttle", "error", "deny", "latency", "reset-before", "reset-after", "hang", "fail", "die",
     "capacity", "hide", "expire-watch", "evict",
 ]  # fmt: skip
 
@@ -25,19 +25,25 @@ _KEPT = 20_000  # calls in memory: hours of load must not grow without end; the 
 class Fault:
     """An order: what shall happen to which calls.
 
-    `operation` is a pattern of "provider:Operation" ("aws:emr.RunJobFlow", "gcp:dataproc.*").
+    `operation` is a pattern of "provider:Operation" ("aws:emr.RunJobFlow", "gcp:dataproc.*"),
+    `principal` one of who calls, as the log of calls tells it.
     `times` how often (-1: for ever), `skip` how many calls are let through first,
     `probability` of each further one by the seed, `seconds` for latency and hiding.
     """
 
     effect: Effect
     operation: str = "*"
+    principal: str = "*"
     times: int = 1
     skip: int = 0
     probability: float = 1.0
     seconds: float = 0.0
     status: int = 500
     hit: int = 0  # how often it has happened
+
+    def __post_init__(self) -> None:
+        if self.effect == "deny":
+            self.status = 403
 
     @classmethod
     def parse(cls, order: Any) -> Fault:
@@ -103,7 +109,7 @@ class Control:
     def called(self, operation: str, principal: str = "", **params: Any) -> Fault | None:
         """Record a call, and return the fault that was ordered for it, if any."""
         with self._lock:
-            fault = next((f for f in self.faults if self._strikes(f, operation)), None)
+            fault = next((f for f in self.faults if self._strikes(f, operation, principal)), None)
             call = self._record(operation, principal, params, fault.effect if fault else "")
         self.on_call(call)
         return fault
@@ -128,8 +134,10 @@ class Control:
             self._log.write(json.dumps(asdict(call), default=str) + "\n")
         return call
 
-    def _strikes(self, fault: Fault, operation: str) -> bool:
+    def _strikes(self, fault: Fault, operation: str, principal: str) -> bool:
         if fault.times == 0 or not fnmatchcase(operation, fault.operation):
+            return False
+        if not fnmatchcase(principal, fault.principal):
             return False
         if fault.skip > 0:
             fault.skip -= 1

@@ -3,11 +3,11 @@
     fault = control.called("aws:emr.RunJobFlow", principal, Name=name)
     return struck(fault, apply, refuse)         # awaited(...) where the server is asyncio
 
-`apply` does the call. `refuse(fault)` builds the provider's own error, for "throttle" and
-"error". A reset raises `Reset`; the server then breaks the connection with `abort_socket`,
-`abort_transport` or `place.abort(port of the peer)`, so that the client gets no answer and
-cannot know whether the call was applied. The other effects (hang, fail, die, hide, ...) are
-about what a call begins: they are the stand-in's own to honour, and `apply` runs.
+`apply` does the call. `refuse(fault)` builds the provider's own error, for "throttle", "error"
+and "deny" (its status is 403). A reset raises `Reset`; the server then breaks the connection with
+`abort_socket`, `abort_transport` or `place.abort(port of the peer)`, so that the client gets no
+answer and cannot know whether the call was applied. The other effects (hang, fail, die, hide,
+...) are about what a call begins: they are the stand-in's own to honour, and `apply` runs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _begins(fault: Fault | None) -> bool:
     """Whether the provider refuses the call; a reset before its effect is raised."""
     if fault is not None and fault.effect == "reset-before":
         raise Reset(applied=False)
-    return fault is not None and fault.effect in ("throttle", "error")
+    return fault is not None and fault.effect in ("throttle", "error", "deny")
 
 
 def _ends(fault: Fault | None) -> None:

@@ -91,6 +91,8 @@ class Front:
         def refuse(fault: Fault) -> Iterable[bytes]:
             if fault.effect == "throttle":
                 return _error(start, 400, "ThrottlingException", "Rate exceeded")
+            if fault.effect == "deny":
+                return _denied(start, service, operation, asked)
             return _error(start, fault.status, "InternalServerException", "a fault on order")
 
         try:
@@ -147,6 +149,11 @@ def _read(environ: dict[str, Any], body: bytes) -> tuple[Asked, str, str, dict[s
         params = {k: v for k, v in params.items() if k not in ("SecretString", "SecretBinary")}
     kept = {k: v for k, v in params.items() if k not in ("operation", "principal", "self")}
     return asked, service, operation, kept
+
+
+def _denied(start: Any, service: str, operation: str, asked: Asked) -> Iterable[bytes]:
+    why = f"User: {asked.principal} is not authorized to perform: {service}:{operation}"
+    return _error(start, 403 if service in _REST else 400, "AccessDeniedException", why)
 
 
 def _error(start: Any, status: int, code: str, message: str) -> Iterable[bytes]:

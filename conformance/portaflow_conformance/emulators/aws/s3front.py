@@ -73,6 +73,8 @@ class S3Front(ThreadServer):
         def refuse(fault: Fault) -> bytes:
             if fault.effect == "throttle":
                 return s3calls.error(503, "SlowDown", "Please reduce your request rate.", verb)
+            if fault.effect == "deny":
+                return s3calls.error(403, "AccessDenied", "Access Denied", verb)
             return s3calls.error(fault.status, "InternalError", "a fault on order", verb)
 
         if answer := struck(fault, apply, refuse):
