@@ -17,7 +17,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     _here(
         "security",
         "seccomp, AppArmor and SELinux apply, and few capabilities are there from the start",
-        "users, groups, read-only roots, escalation and dropped capabilities alone",
+        "users, groups, read-only roots, escalation and dropped capabilities alone; users when "
+        "root has started it",
     ),
     _here("probes", "probes speak gRPC, too", "a pod with such a probe is refused with 422"),
     _here("exec", "SPDY and websockets", "websockets alone: kubectl has them from 1.31 on"),
@@ -26,7 +27,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     _here(
         "walls",
         "containers are walled off, whoever runs the node",
-        "as another user than root maybe not: then no volumes, and a process may leave its pod",
+        "started by a user who may make no namespaces: no volumes, and a process may leave its pod",
     ),
     _here("claims", "persistent volumes and their claims", "a pod that claims one gets 422"),
     _here("sidecars", "init containers that go on", "a pod with one is refused with 422"),

@@ -21,19 +21,48 @@ from .security import Security
 # Arguments: base folder, file systems of this machine, folders that other users must be let
 # through, "ro" or "rw" for the root, then triples (source, target, "ro" or "rw") closed by "--",
 # then the working folder and the command. Nothing is interpolated.
-_SETUP = r"""
+_BEGIN = r"""
 set -e
 base=$1 own=$2 closed=$3 mode=$4; shift 4
 mount -t tmpfs tmpfs "$base"
 mkdir "$base/upper" "$base/work" "$base/devices" "$base/devwork" "$base/root"
-mount -t overlay overlay \
-    -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$base/root"
-root=$base/root
+root=$base/root parts=
+"""
+
+_WHOLE = r"""
+mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$root"
 for one in $closed; do chmod o+x "$root$one"; done
-mount -t proc proc "$root/proc"
-mount --rbind /sys "$root/sys"
+mkdir -p "$root/proc" "$root/sys" "$root/dev"
 mount -t overlay overlay \
     -o "lowerdir=/dev,upperdir=$base/devices,workdir=$base/devwork" "$root/dev"
+"""
+
+# In a user namespace nothing may be laid over a folder below which the world outside has mounted
+# something: so the root is made of the folders in it, and what cannot be had is not there.
+_PARTS = r"""
+mount -t tmpfs tmpfs "$root"
+for one in /*; do
+    if [ -L "$one" ]; then ln -s "$(readlink "$one")" "$root$one"
+    elif [ -d "$one" ]; then
+        mkdir -p "$base/upper$one" "$base/work$one" "$root$one"
+        case $one in /proc|/sys|/dev) continue;; esac
+        mount -t overlay overlay \
+            -o "lowerdir=$one,upperdir=$base/upper$one,workdir=$base/work$one,userxattr" \
+            "$root$one" 2>/dev/null && parts="$parts $one"
+    fi
+done
+mkdir "$root/dev/pts" "$root/dev/shm"
+for one in null zero full random urandom tty ptmx; do
+    : > "$root/dev/$one"
+    mount --bind "/dev/$one" "$root/dev/$one"
+done
+ln -s /proc/self/fd "$root/dev/fd"
+for one in stdin:0 stdout:1 stderr:2; do ln -s "fd/${one#*:}" "$root/dev/${one%:*}"; done
+"""
+
+_END = r"""
+mount -t proc proc "$root/proc"
+mount --rbind /sys "$root/sys"
 for one in pts shm; do mount --bind "/dev/$one" "$root/dev/$one"; done
 for one in $own; do mount --rbind "$one" "$root$one" 2>/dev/null || :; done  # may have gone
 while [ "$1" != -- ]; do
@@ -49,7 +78,10 @@ while [ "$1" != -- ]; do
 done
 shift
 [ -d "$root$1" ] || mkdir -p "$root$1"
-if [ "$mode" = ro ]; then mount -o remount,ro "$root"; fi
+if [ "$mode" = ro ]; then
+    mount -o remount,ro "$root"
+    for one in $parts; do mount -o remount,ro "$root$one"; done
+fi
 exec chroot "$root" /bin/sh -c 'cd "$1"; shift; exec "$@"' sh "$@"
 """
 
@@ -83,6 +115,7 @@ class Sandbox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._unshare: list[str] = []
+        self._setup = ""
         others = _other_mounts()
         self._own = " ".join(others)
         self._closed = " ".join(_closed(others))
@@ -91,16 +124,15 @@ class Sandbox:
     def _choose(self) -> bool:
         """Settle how namespaces are made: as root, or in a user namespace."""
         plain = ["unshare", "--mount", "--pid", "--propagation", "private"]
-        for words in (plain, [*plain, "--user", "--map-root-user"]):
-            self._unshare = words
+        user = [*plain, "--user", "--map-root-user"]
+        for words, root in ((plain, _WHOLE), (user, _WHOLE), (user, _PARTS)):
+            self._unshare, self._setup = words, _BEGIN + root + _END
             probe = self._folder / "probe"
             probe.mkdir(exist_ok=True)
             done = subprocess.run(
                 self.command(probe, ["true"], [], "/", PLAIN),
-                capture_output=True,
-                check=False,
-                timeout=20,
-            )
+                capture_output=True, check=False, timeout=20,
+            )  # fmt: skip
             probe.rmdir()
             if done.returncode == 0:
                 return True
@@ -129,7 +161,7 @@ class Sandbox:
         closed = self._closed if security.user else ""
         mode = "ro" if security.read_only else "rw"
         given = [str(base), self._own, closed, mode, *words, "--", folder, *command]
-        return [*_leash(), *self._unshare, "--", "/bin/sh", "-c", _PARENT, _SETUP, *given]
+        return [*_leash(), *self._unshare, "--", "/bin/sh", "-c", _PARENT, self._setup, *given]
 
     def _wrapped(self, command: Sequence[str], security: Security, terminal: bool) -> list[str]:
         # A session of its own, that has the terminal: what a key interrupts is the command, and
