@@ -27,7 +27,6 @@ from .manifest import END, KIND, MAIN, NAME, OWNER, REQUEST, digest
 from .verdict import STOP, End
 
 _NAMES = 100  # in one selector: more do not fit into a URL
-_WAIT = 0.25  # seconds in which a stream that was just opened may say its first word
 _PATIENCE = 5.0  # seconds a thing may wait without a word before the events are asked
 
 
@@ -209,7 +208,7 @@ class JobDriver(Driver[SpecT]):
             tail = self._tails.take(handle.name, cursor, lambda: self._opened(handle, cursor))
         except _NothingYet as nothing:
             return LogChunk(data=b"", cursor=cursor, end=nothing.ever)
-        data = tail.read(SILENCE if tail.last else _WAIT)
+        data = tail.read()
         if not tail.over:
             self._tails.keep(handle.name, tail)
         return LogChunk(

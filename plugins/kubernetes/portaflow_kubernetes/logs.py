@@ -24,6 +24,7 @@ SILENCE = 60.0  # seconds without a word after which a stream is opened anew
 
 _BLOCK = 2**16
 _AHEAD = 4  # blocks that are read ahead
+_FIRST, _FLOWING, _AGAIN = 0.25, 0.05, 5.0  # seconds for news, more of it, what was had
 _LEFT = 120.0  # seconds after which a stream that nobody reads is closed
 _STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d) ")
 _LONGEST = 40  # bytes of a time, and the blank after it
@@ -39,7 +40,7 @@ class Lines:
         stamp, count, check = cursor.split(" ") if cursor else ("", "0", "0")
         self._stamp, self._count, self._check = stamp.encode(), int(count), int(check, 16)
         self._had = self._count, self._check  # of the lines of `_stamp`
-        self._skipping, self._held = bool(cursor), b""
+        self.skipping, self._held = bool(cursor), b""
         self._begins, self._rest = True, b""
 
     @property
@@ -70,13 +71,13 @@ class Lines:
             end = data.find(b"\n", at) + 1 or len(data)
             piece = data[at:end]
             at, self._begins = end, piece.endswith(b"\n")
-            out.append(self._new(stamp, piece) if self._skipping else self._took(stamp, piece))
+            out.append(self._new(stamp, piece) if self.skipping else self._took(stamp, piece))
         self._rest = data[at:]
         return b"".join(out)
 
     def close(self) -> bytes:
         """What is still held back when nothing follows."""
-        return self._undo() if self._skipping and self._held else b""
+        return self._undo() if self.skipping and self._held else b""
 
     def _took(self, stamp: bytes, piece: bytes) -> bytes:
         if stamp != self._stamp:
@@ -94,7 +95,7 @@ class Lines:
                 return b""
             if zlib.crc32(self._held[:count]) != check:
                 return self._undo()
-            self._skipping, new = False, self._held[count:]
+            self.skipping, new = False, self._held[count:]
             return self._took(stamp, new) if new else b""
         if _time(stamp) < _time(self._stamp):
             return b""
@@ -102,7 +103,7 @@ class Lines:
 
     def _undo(self) -> bytes:
         """The lines of that time are others: what was had is no more in what is sent."""
-        self._skipping = False
+        self.skipping = False
         held, self._count, self._check = self._held, 0, 0
         return self._took(self._stamp, held)
 
@@ -129,12 +130,12 @@ class Tail:
     def cursor(self) -> str:
         return self._lines.cursor
 
-    def read(self, wait: float) -> bytes:
-        """What has come, at most a chunk; waits for the first of it."""
+    def read(self) -> bytes:
+        """What has come, at most a chunk."""
         out, size = [], 0
         while size < CHUNK - _BLOCK and not self.over:
             try:
-                block = self._blocks.get(timeout=wait)
+                block = self._blocks.get(timeout=self._wait(size))
             except queue.Empty:
                 break
             if block is None:
@@ -143,8 +144,15 @@ class Tail:
             else:
                 out.append(self._lines.feed(block))
                 size += len(out[-1])
-                wait = 0
         return b"".join(out)
+
+    def _wait(self, size: int) -> float:
+        """Seconds to wait for the next block, after `size` bytes of news."""
+        if self.last:
+            return SILENCE  # all is written: it comes, or the stream breaks
+        if self._lines.skipping:
+            return _AGAIN
+        return _FLOWING if size else _FIRST
 
     def leave(self) -> None:
         """Nobody will read on: end the stream, though it may be silent."""
