@@ -133,9 +133,12 @@ class _Planner:
         users: dict[str, _Shared] = {}
         for task in tasks:
             place = self.target.placed(task.id)
-            if not isinstance(task, SparkTask) or self._at(place).compute.clusters is None:
+            if not isinstance(task, SparkTask):
                 continue
             name = _cluster_of(task)
+            if self._at(place).compute.clusters is None:
+                self._note_no_cluster(task.id, clusters.get(name))
+                continue
             if not task.cluster and name in clusters:
                 raise DefinitionError(f"task {task.id!r}: name its cluster; {name!r} is taken")
             if name not in users:
@@ -151,6 +154,15 @@ class _Planner:
                 )
             users[name].tasks.append(task.id)
         return users
+
+    def _note_no_cluster(self, task: str, cluster: Cluster | None) -> None:
+        """Say what of a cluster is lost where there is none."""
+        for field in ("workers", "size", "spot", "spark_version", "conf", "attach"):
+            if cluster and getattr(cluster, field) != getattr(Cluster(name=cluster.name), field):
+                why = (
+                    f"of cluster {cluster.name!r}: there is none, the task alone says what it needs"
+                )
+                self.notes.append(Note(task, field, Fit(Verdict.APPROXIMATED, why)))
 
     def _at(self, place: str) -> Backends:
         return self.backends.at(place)

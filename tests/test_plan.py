@@ -455,6 +455,9 @@ def test_a_serverless_backend_has_no_clusters() -> None:
     made = planned(HYBRID, compute=Serverless(None))
     assert {a.kind for a in made.actions} == {"job", "container", "call"}
     assert all(not a.parent and a.verb == "start" for a in made.actions)
+    lost = {(n.action, n.field, n.fit.verdict) for n in made.notes}
+    assert lost >= {("features", f, Verdict.APPROXIMATED) for f in ("workers", "size")}
+    assert not {field for _, field, _ in lost} & {"spot", "spark_version", "attach"}
 
 
 def test_a_pipeline_without_spark_needs_no_compute() -> None:
