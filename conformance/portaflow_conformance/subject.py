@@ -98,6 +98,7 @@ class Subject:
         self._kept: list[tuple[Kind, Handle]] = []
         self._shared: dict[str, Any] = {}
         self._sharing = False
+        self._seen: set[str] = set()  # ids of what the provider has told of
 
     # -- backends
 
@@ -203,7 +204,8 @@ class Subject:
     def wait(self, kind: Kind, handle: Handle, *states: State, timeout: float = 0) -> Status:
         """Poll until the thing is in one of `states`, or has ended when none is given.
 
-        Fails when it ends otherwise, or not in time.
+        Fails when it ends otherwise, or not in time. A cluster that was there and is not any more
+        has been stopped: some providers forget what they have deleted.
         """
         began = time.monotonic()
         limit = timeout or self.options.patience[kind]
@@ -215,6 +217,10 @@ class Subject:
                 if not error.retryable:
                     raise
                 last = error
+            if isinstance(last, Status):
+                self._seen.add(handle.id)
+            elif kind == "cluster" and handle.id in self._seen and isinstance(last, NotFoundError):
+                last = Status(state=State.STOPPED, reason=f"it is gone: {last}")
             if isinstance(last, NotFoundError) and passed > _FORGETFUL:
                 break
             if isinstance(last, Status) and (last.state in states or last.state.final):

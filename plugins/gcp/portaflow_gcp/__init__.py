@@ -9,4 +9,8 @@ from portaflow.hookspecs import BackendSpec, hookimpl
 
 @hookimpl
 def portaflow_backends() -> Iterable[BackendSpec]:
-    return ()
+    return (
+        BackendSpec("dataproc", "compute", "portaflow_gcp.dataproc:Dataproc"),
+        BackendSpec("dataproc-serverless", "compute", "portaflow_gcp.batch:DataprocServerless"),
+        BackendSpec("gcs", "store", "portaflow_gcp.gcs:Gcs"),
+    )

@@ -1,0 +1,94 @@
+"""Clients of Google's services, and what their errors mean. They try once: the core repeats."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from portaflow.errors import (
+    BackendError,
+    ConflictError,
+    DeniedError,
+    NotFoundError,
+    QuotaError,
+    RejectedError,
+    UnavailableError,
+)
+
+from . import connect
+from .connect import Access
+
+_TIMEOUT = 60.0  # seconds for a call
+_LONGEST = 500  # characters told of Google's own words
+_all: dict[tuple[Access, str, str], Any] = {}
+_lock = threading.Lock()
+
+
+class Client:
+    """One service of Google's in one region, by its methods' names."""
+
+    def __init__(self, access: Access, name: str, region: str) -> None:
+        """`name`: of the class in google.cloud.dataproc_v1, such as "JobControllerClient"."""
+        self._gcp, self._name, self._region = connect.connect(access), name, region
+
+    @property
+    def project(self) -> str:
+        return self._gcp.project
+
+    def call(self, what: str, method: str, request: Any, missing: str = "") -> Any:
+        """Call a method once. Raises errors of ours that name `what`."""
+        with told(what, missing):
+            return getattr(self._client(), method)(request=request, retry=None, timeout=_TIMEOUT)
+
+    def _client(self) -> Any:
+        key = (self._gcp.access, self._name, self._region)
+        with _lock:
+            if key not in _all:
+                from google.cloud import dataproc_v1
+
+                endpoint = f"{self._region}-dataproc.googleapis.com:443"
+                _all[key] = getattr(dataproc_v1, self._name)(
+                    credentials=self._gcp.credentials,
+                    client_options={"api_endpoint": endpoint},
+                )
+            return _all[key]
+
+
+@contextmanager
+def told(what: str, missing: str = "") -> Iterator[None]:
+    """Turn errors of Google's clients into ours. `missing`: what helps when it is not there."""
+    try:
+        with connect.told(what):
+            yield
+    except BackendError:
+        raise
+    except Exception as error:
+        from google.api_core import exceptions
+
+        if not isinstance(error, exceptions.GoogleAPIError):
+            raise
+        raise _meant(what, error, missing) from error
+
+
+def _meant(what: str, error: Any, missing: str) -> BackendError:
+    from google.api_core import exceptions
+
+    text = f"{what}: {' '.join(str(getattr(error, 'message', error)).split())[:_LONGEST]}"
+    match error:
+        case exceptions.Unauthenticated():
+            return DeniedError(f"{text}; {connect.CREDENTIALS}")
+        case exceptions.Forbidden():
+            return DeniedError(f"{text}; give the account a role that may do this")
+        case exceptions.NotFound():
+            return NotFoundError(f"{text}; {missing}" if missing else text)
+        case exceptions.AlreadyExists():
+            return ConflictError(text)
+        case exceptions.ResourceExhausted() if "quota" in text.lower():
+            return QuotaError(f"{text}; wait for what runs to end, or ask Google for more")
+        case exceptions.TooManyRequests() | exceptions.Cancelled() | exceptions.Aborted():
+            return UnavailableError(text)
+        case exceptions.ClientError() | exceptions.MethodNotImplemented():
+            return RejectedError(text)
+    return UnavailableError(text)  # no answer: a deadline, a connection that broke

@@ -1,0 +1,76 @@
+"""The suite that any backend must pass, on the local GCP: all of it but the store's part, which
+test_gcs.py runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from portaflow_conformance.emulators.clouds import Clouds, emulate
+from portaflow_conformance.manifest import MANIFEST
+
+TARGETS = """
+[targets.dataproc]
+store = {backend = "gcs", root = "gs://conformance/dataproc"}
+compute = {backend = "dataproc", region = "europe-west1"}
+[targets.dataproc-serverless]
+store = {backend = "gcs", root = "gs://conformance/serverless"}
+compute = {backend = "dataproc-serverless", region = "europe-west1"}
+"""
+_TTL = 600  # seconds: the shortest time-to-live that Dataproc takes
+
+
+@pytest.mark.spark
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("target", ["dataproc", "dataproc-serverless"])
+def test_the_backend_conforms(target: str, tmp_path: Path) -> None:
+    (tmp_path / "portaflow.toml").write_text(TARGETS)
+    command = [
+        sys.executable, "-m", "pytest", "-p", "portaflow_conformance", "-p", "no:cacheprovider",
+        "--target", target, "--target-kind", "emulator", "--level", "L1", "--shortest-ttl", "5",
+        "--report", "reports", "-k", "not store",
+    ]  # fmt: skip
+    with emulate("gcp", pace=0.02) as clouds:
+        env = {k: v for k, v in clouds.environ().items() if not k.startswith("PYTEST_")}
+        code = "from google.cloud import storage; storage.Client().create_bucket('conformance')"
+        subprocess.run([sys.executable, "-c", code], env=env, check=True)
+        with short_lives_pass(clouds):
+            done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    partial = 6  # nothing failed, but something was left out
+    assert done.returncode == partial, done.stdout[-6000:] + done.stderr[-2000:]
+    report = json.loads((tmp_path / "reports" / "report.json").read_text())
+    mine = {r["id"]: r["outcome"] for r in report["results"] if r["backend"] == target}
+    ours = [c for c in MANIFEST if c.area in ("plugin", "spark") and not c.planned]
+    assert mine.keys() >= {c.id for c in ours if c.level in ("L0", "L1")}
+    assert set(mine.values()) == {"passed"}
+
+
+@contextmanager
+def short_lives_pass(clouds: Clouds) -> Iterator[None]:
+    """Let the clock jump for a cluster that is to end after Dataproc's shortest time-to-live."""
+    over = threading.Event()
+
+    def watch() -> None:
+        aged = 0
+        while not over.wait(0.2):
+            short = 0
+            for call in clouds.control.seen("gcp:dataproc.CreateCluster"):
+                cluster = call.params["cluster"]
+                short += cluster["labels"].get("portaflow-ttl") == "5"
+            if short > aged and not over.wait(1.0):  # it is ready by then
+                aged = short
+                clouds.control.jump(_TTL + 1)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
