@@ -58,7 +58,7 @@ class Cluster:
         self.scaling: Json | None = given.get("ManagedScalingPolicy")
         self.lock = threading.RLock()
         self.created = time.time()
-        self._shop, self._fault = shop.below(self.id, _defaults(given)), fault
+        self._shop, self._fault = _shop(shop, self.id, given), fault
         self._log_uri = f"{given['LogUri'].rstrip('/')}/" if given.get("LogUri") else ""
         self._logs = f"{self._log_uri}{self.id}/" if self._log_uri else ""
         self._ready: float | None = None
@@ -311,13 +311,20 @@ class Cluster:
                 other.cancel(_GRACE)
 
 
-def _defaults(given: Json) -> dict[str, str]:
-    """The properties that its configurations give all of its Spark."""
-    found: dict[str, str] = {}
+def _shop(shop: Shop, id: str, given: Json) -> Shop:
+    """Where its steps work, with what its configurations give all of its Spark."""
+    conf: dict[str, str] = {}
+    env: dict[str, str] = {}
     for one in given.get("Configurations", ()):
-        if one.get("Classification") == "spark-defaults":
-            found |= one.get("Properties", {})
-    return found
+        kind, properties = one.get("Classification"), one.get("Properties", {})
+        if kind == "spark-defaults":
+            conf |= properties
+        elif kind == "core-site":
+            conf |= {f"spark.hadoop.{name}": value for name, value in properties.items()}
+        elif kind == "spark-env":
+            for export in one.get("Configurations", ()):
+                env |= export.get("Properties", {})
+    return shop.below(id, conf, env)
 
 
 def _capacity(nodes: Nodes) -> Json:

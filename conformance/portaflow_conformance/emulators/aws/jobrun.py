@@ -12,14 +12,13 @@ from typing import Any, Protocol
 from ..control import Fault
 from ..running import Running
 from ..spark import Spark, SparkMissingError, properties
-from .shop import S3A, Shop
+from .shop import S3A, Shop, own
 
 ENDED = ("SUCCESS", "FAILED", "CANCELLED")
 _TICK = 0.05
 _LOGS_EVERY = 2.0  # seconds
 _LOGS = "applications/{}/jobs/{}/SPARK_DRIVER"
 _FAILED = "Job failed, please check complete logs in configured logging destination. ExitCode: {}."
-_OURS = ("JAVA_HOME", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")  # of an image, not of this machine
 _DRIVER = "spark.emr-serverless.driverEnv."
 
 
@@ -155,7 +154,7 @@ class JobRun:
                 conf |= one.get("properties") or {}
         given = {**conf, **properties(words)}
         env = {k.removeprefix(_DRIVER): v for k, v in given.items() if k.startswith(_DRIVER)}
-        return conf, {name: value for name, value in env.items() if name not in _OURS}
+        return conf, own(env)
 
     def _watch(self, effect: str) -> None:
         assert self._running is not None

@@ -29,6 +29,9 @@ S3A = Connector(
 )
 
 
+_THEIRS = ("JAVA_HOME", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")
+
+
 class Store:
     """The local S3 itself, for what services put there and fetch: no fault strikes them."""
 
@@ -75,9 +78,9 @@ class Shop:
     env: Mapping[str, str]
     conf: Mapping[str, str] = field(default_factory=dict)
 
-    def below(self, name: str, conf: Mapping[str, str]) -> Shop:
-        """The same in a folder of its own, with defaults of its own for Spark."""
-        return replace(self, folder=self.folder / name, conf=conf)
+    def below(self, name: str, conf: Mapping[str, str], env: Mapping[str, str]) -> Shop:
+        """The same in a folder of its own, with defaults and variables of its own for Spark."""
+        return replace(self, folder=self.folder / name, conf=conf, env={**self.env, **own(env)})
 
     def spark_conf(self) -> dict[str, str]:
         """`s3://` is S3A here, as it is EMRFS or S3A there; it goes the way of all clients."""
@@ -94,6 +97,11 @@ class Shop:
             self.store.put(uri, gzip.compress(body))
         except Exception as error:  # what runs goes on without its logs, as in AWS
             self.control.note(lost, uri=uri, error=str(error))
+
+
+def own(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables but those that lead to what an image or a machine of the cloud has."""
+    return {name: value for name, value in env.items() if name not in _THEIRS}
 
 
 def _parts(uri: str) -> tuple[str, str]:
