@@ -9,42 +9,17 @@ import pytest
 from portaflow_conformance.emulators.clouds import Clouds
 from portaflow_conformance.emulators.control import Fault
 
-from .clients import DATAPROC, REFUSED
+from .clients import WORK
 
 pytest.importorskip("google.cloud.dataproc_v1")
 
 Client = Callable[..., Any]
 ACCOUNT = "portaflow@portaflow-local.iam.gserviceaccount.com"
 
-_DATAPROC = (
-    REFUSED
-    + DATAPROC
-    + """
-import asyncio, time
-from google.api_core import retry
-def create(name, request_id="", labels={}, **config):
-    cluster = {"cluster_name": name, "labels": labels, "config": config}
-    return clusters.create_cluster({**where, "cluster": cluster, "request_id": request_id})
-def state(name):
-    return clusters.get_cluster(**where, cluster_name=name).status.state.name
-def until(ask, *wanted):
-    while (found := ask()) not in wanted:
-        time.sleep(0.02)
-    return found
-def job(name, cluster, **more):
-    return {"reference": {"job_id": name}, "placement": {"cluster_name": cluster},
-            "pyspark_job": {"main_python_file_uri": "gs://none/none.py"}, **more}
-def submit(name, cluster, request_id="", **more):
-    return jobs.submit_job({**where, "job": job(name, cluster, **more), "request_id": request_id})
-def job_state(name):
-    return jobs.get_job(**where, job_id=name).status.state.name
-"""
-)
-
 
 def test_a_cluster_lives_as_google_says(client: Client, clouds: Clouds) -> None:
     told = client(
-        _DATAPROC
+        WORK
         + """
 operation = create("life", "r-1", {"team": "a"})
 told += [operation.metadata.operation_type]
@@ -85,7 +60,7 @@ told += [refused(clusters.delete_cluster, life), refused(clusters.diagnose_clust
 
 def test_lists_have_pages_and_filters(client: Client) -> None:
     told = client(
-        _DATAPROC
+        WORK
         + """
 for number in range(5):
     create(f"list-{number}", labels={"parity": str(number % 2), "n": str(number)})
@@ -110,7 +85,7 @@ def test_the_async_clients_work_too(client: Client, clouds: Clouds) -> None:
     for kind in ("SubmitJob", "CreateBatch"):
         clouds.control.order(Fault(effect="hang", operation=f"gcp:dataproc.{kind}"))
     told = client(
-        _DATAPROC
+        WORK
         + """
 async def work():
     client = dataproc.ClusterControllerAsyncClient(client_options=options)
@@ -150,106 +125,9 @@ asyncio.run(work())
     assert told == ["RUNNING", ["aio"], ["PENDING"], "CANCELLED", ["PENDING"], cancelled, "gone"]
 
 
-def test_times_to_live_fire_by_the_clock_of_the_control(client: Client, clouds: Clouds) -> None:
-    ask = """
-create("idle", lifecycle_config={"idle_delete_ttl": {"seconds": 600}}).result(timeout=60)
-create("old", lifecycle_config={"auto_delete_ttl": {"seconds": 4000}}).result(timeout=60)
-create("ever").result(timeout=60)
-"""
-    client(_DATAPROC + ask)
-    gone = """
-def there(name):
-    return refused(clusters.get_cluster, **where, cluster_name=name) == ""
-"""
-    clouds.control.jump(700)
-    told = client(
-        _DATAPROC
-        + gone
-        + "told += [until(lambda: there('idle'), False), there('old'), there('ever')]"
-    )
-    assert told == [False, True, True]
-    clouds.control.jump(3600)
-    told = client(_DATAPROC + gone + "told += [until(lambda: there('old'), False), there('ever')]")
-    assert told == [False, True]
-
-
-def test_a_cluster_that_is_ordered_to_fails_hangs_hides_or_dies(
-    client: Client, clouds: Clouds
-) -> None:
-    for effect in ("fail", "hang"):
-        clouds.control.order(Fault(effect=effect, operation="gcp:dataproc.CreateCluster"))
-    clouds.control.order(Fault(effect="hide", seconds=500, operation="gcp:dataproc.CreateCluster"))
-    clouds.control.order(Fault(effect="die", seconds=1000, operation="gcp:dataproc.CreateCluster"))
-    told = client(
-        _DATAPROC
-        + """
-told += [refused(create("fails").result, timeout=60), state("fails")]
-hanging = create("hangs")
-create("hides").result(timeout=60)
-create("dies").result(timeout=60)
-told += [hanging.done(), state("hangs"), state("hides"), state("dies")]
-text = "status.state = RUNNING"
-told += ["hides" in [c.cluster_name for c in clusters.list_clusters({**where, "filter": text})]]
-told += [refused(submit, "on-dead", "fails")]
-clusters.delete_cluster({**where, "cluster_name": "hangs"}).result(timeout=60)
-told += [refused(clusters.get_cluster, **where, cluster_name="hangs")]
-"""
-    )
-    assert told == [
-        *("RESOURCE_EXHAUSTED", "ERROR", False, "CREATING", "RUNNING", "RUNNING"),
-        *(False, "FAILED_PRECONDITION", "NOT_FOUND"),
-    ]
-    clouds.control.jump(1001)
-    told = client(
-        _DATAPROC
-        + """
-told += [until(lambda: state("dies"), "ERROR")]
-told += ["hides" in [c.cluster_name for c in clusters.list_clusters(where)]]
-"""
-    )
-    assert told == ["ERROR", True]
-
-
-def test_throttles_errors_and_lost_answers_are_met_by_the_client(
-    client: Client, clouds: Clouds
-) -> None:
-    order = clouds.control.order
-    dataproc = "gcp:dataproc"
-    ordered = [
-        order(Fault(effect="reset-after", operation=f"{dataproc}.CreateCluster")),
-        order(Fault(effect="reset-before", operation=f"{dataproc}.DeleteCluster")),
-        order(Fault(effect="error", status=503, operation=f"{dataproc}.ListClusters", times=2)),
-        order(Fault(effect="throttle", operation=f"{dataproc}.GetCluster")),
-        order(Fault(effect="error", operation=f"{dataproc}.GetJob")),
-        order(Fault(effect="latency", seconds=0.3, operation=f"{dataproc}.ListJobs")),
-        order(Fault(effect="hang", operation=f"{dataproc}.GetBatch")),
-    ]
-    told = client(
-        _DATAPROC
-        + """
-told += [refused(create, "lost")]
-told += ["lost" in [c.cluster_name for c in clusters.list_clusters(where)]]
-told += [refused(clusters.get_cluster, **where, cluster_name="lost")]
-told += [state("lost") in ("CREATING", "RUNNING")]
-told += [refused(jobs.get_job, **where, job_id="x", retry=None)]
-begun = time.monotonic()
-list(jobs.list_jobs(where))
-told += [time.monotonic() - begun >= 0.3]
-told += [refused(batches.get_batch, name=f"{parent}/batches/hang", timeout=1)]
-clusters.delete_cluster({**where, "cluster_name": "lost"}).result(timeout=60)
-"""
-    )
-    # The client retries what it could not reach: it meets the cluster that it has made itself.
-    assert told == [
-        *("ALREADY_EXISTS", True, "RESOURCE_EXHAUSTED", True),
-        *("INTERNAL", True, "DEADLINE_EXCEEDED"),
-    ]
-    assert [fault.hit for fault in ordered] == [1, 1, 2, 1, 1, 1, 1]
-
-
 def test_who_proves_nothing_is_refused(client: Client) -> None:
     told = client(
-        _DATAPROC
+        WORK
         + """
 import grpc
 from google.auth.credentials import AnonymousCredentials
@@ -270,7 +148,7 @@ def test_jobs_and_batches_are_checked_found_once_and_cancelled(
         clouds.control.order(Fault(effect="hang", operation=f"gcp:dataproc.{kind}"))
         clouds.control.order(Fault(effect="fail", operation=f"gcp:dataproc.{kind}"))
     told = client(
-        _DATAPROC
+        WORK
         + """
 create("work").result(timeout=60)
 told += [submit("one", "work", "r-2").status.state.name]

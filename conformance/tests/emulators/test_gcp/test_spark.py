@@ -184,13 +184,15 @@ def test_jobs_that_run_are_cancelled_killed_and_die_with_their_cluster(
     client: Client, clouds: Clouds
 ) -> None:
     clouds.control.order(Fault(effect="die", operation="gcp:dataproc.CreateCluster"))
-    clouds.control.order(Fault(effect="die", operation="gcp:dataproc.SubmitJob"))
+    for call in ("SubmitJob", "CreateBatch"):
+        clouds.control.order(Fault(effect="die", operation=f"gcp:dataproc.{call}"))
     told = client(
         _BEGIN
         + """
 clusters.create_cluster({**where, "cluster": {"cluster_name": "dies"}}).result(timeout=60)
 waits = {"main_python_file_uri": "gs://data/wait.py"}
 submit("killed", pyspark_job=waits)
+killed = batches.create_batch(parent=parent, batch_id="killed", batch={"pyspark_batch": waits})
 submit("waits", pyspark_job=waits)
 submit("fails", pyspark_job={"main_python_file_uri": "gs://data/none.py"},
        scheduling={"max_failures_per_hour": 2})
@@ -202,6 +204,10 @@ told += [int(said.split("pid:")[1].split()[0]), got("waits").status.state.name]
 jobs.cancel_job(**where, job_id="waits")
 told += [ended("waits").status.state.name, [s.state.name for s in ended("waits").status_history]]
 told += [ended("killed").status.state.name, ended("killed").status.details]
+try:
+    killed.result(timeout=200)
+except exceptions.Aborted as error:
+    told += [error.message]
 failed = ended("fails")
 told += [failed.status.state.name, [s.state.name for s in failed.status_history]]
 told += ["exit code 1" in failed.status.details]
@@ -222,6 +228,7 @@ told += [clusters.get_cluster(**where, cluster_name="dies").status.state.name]
         *("RUNNING", "CANCELLED"),
         ["PENDING", "SETUP_DONE", "RUNNING", "CANCEL_PENDING", "CANCEL_STARTED"],
         *("ERROR", "The driver was killed: a fault on order"),
+        "The driver was killed: a fault on order",
         *("ERROR", attempts, True, True),
         *("ERROR", died, "ERROR"),
     ]
