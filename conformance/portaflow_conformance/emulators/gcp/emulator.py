@@ -14,6 +14,7 @@ from ..place import Emulator, Place
 from ..proxy import Proxy
 from .crossing import Crossing
 from .gcs import Gcs
+from .iam import Credentials, Metadata
 from .rest import Rest
 from .rpc import Rpc, Service
 from .tokens import Tokens
@@ -56,6 +57,11 @@ class GcpEmulator(Emulator):
         self._undo.callback(served.stop)
         self._undo.callback(self.gcs.closing.set)
         self._http = served.port
+        metadata = HttpServer(Metadata(place.control, self.tokens, PROJECT, REGION))
+        metadata.start()
+        self._undo.callback(metadata.stop)
+        self._metadata = f"127.0.0.1:{metadata.port}"
+        self._credentials = Credentials(place.control, self.tokens)
         # What a job calls goes by a way of its own: it runs on this machine, and must not
         # reach a real cloud from it.
         proxy = Proxy(place.control, self._reached_by_jobs)
@@ -75,6 +81,8 @@ class GcpEmulator(Emulator):
 
     def _answer(self, request: Request) -> Response:
         """Answer what came by HTTP, for whichever host."""
+        if request.host == "iamcredentials.googleapis.com":
+            return self._credentials(request)
         rest = any(fnmatchcase(request.host, pattern) for pattern in _RPC)
         return self._rest(request) if rest else self.gcs(request)
 
@@ -133,7 +141,9 @@ class GcpEmulator(Emulator):
             "GOOGLE_CLOUD_PROJECT": PROJECT,
             "CLOUDSDK_CORE_PROJECT": PROJECT,
             "CLOUDSDK_COMPUTE_REGION": REGION,
-            "NO_GCE_CHECK": "true",  # else clients look for a metadata server
+            "GCE_METADATA_HOST": self._metadata,
+            "GCE_METADATA_IP": self._metadata,  # Python's word for where to look for one
+            "NO_GCE_CHECK": "true",  # who has no key is not to be taken for a machine
         }
 
     def stop(self) -> None:

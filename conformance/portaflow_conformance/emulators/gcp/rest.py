@@ -66,9 +66,7 @@ class Rest:
         try:
             return self._answer(request)
         except RefusedError as error:
-            status = _STATUS.get(error.code, 500)
-            told = {"code": status, "message": error.message, "status": error.code.name}
-            return Response.json({"error": told}, status)
+            return shown(error)
 
     def _answer(self, request: Request) -> Response:
         route, found = self._route(request)
@@ -124,6 +122,13 @@ class Rest:
                 verb, body = option["method"].upper(), option.get("body", "")
                 routes.append(_Route(verb, path, fields, body, service, method))
         return routes
+
+
+def shown(error: RefusedError) -> Response:
+    """An error as Google's APIs write it in JSON."""
+    status = _STATUS.get(error.code, 500)
+    told = {"code": status, "message": error.message, "status": error.code.name}
+    return Response.json({"error": told}, status)
 
 
 def _pattern(template: str) -> tuple[re.Pattern[str], tuple[str, ...]]:

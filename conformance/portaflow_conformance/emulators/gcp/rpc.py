@@ -170,7 +170,7 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         dies = fault is not None and fault.effect == "die"
         answers = do(chain((first,), _broken() if dies else requests), Call(who, fault))
         try:
-            answer = struck(fault, lambda: next(answers, None), _refuse)
+            answer = struck(fault, lambda: next(answers, None), refuse)
             if answer is None:
                 return
             yield answer
@@ -218,7 +218,7 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         _, method = service.methods[name]
         if fault and fault.effect == "hang" and name not in service.begins:
             hang()
-        return struck(fault, lambda: method(request, Call(who, fault)), _refuse)
+        return struck(fault, lambda: method(request, Call(who, fault)), refuse)
 
     def _hang(self, context: grpc.ServicerContext) -> NoReturn:
         gone = threading.Event()
@@ -246,7 +246,8 @@ def _serialized(answer: Any) -> bytes:
     return body
 
 
-def _refuse(fault: Fault) -> Any:
+def refuse(fault: Fault) -> NoReturn:
+    """Raise what an ordered throttle or error is refused with."""
     if fault.effect == "throttle":
         text = "Quota exceeded for quota metric 'Requests' and limit 'Requests per minute'."
         raise RefusedError(Code.RESOURCE_EXHAUSTED, text)

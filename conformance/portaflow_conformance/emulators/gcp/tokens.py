@@ -33,6 +33,7 @@ class Tokens:
     def __init__(self, folder: Path, project: str) -> None:
         self.email = f"portaflow@{project}.iam.gserviceaccount.com"
         self.key_file = folder / "service-account.json"
+        self.key_id = secrets.token_hex(20)
         self._key = rsa.generate_private_key(65537, 2048)
         self._issued: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
@@ -44,7 +45,7 @@ class Tokens:
         account = {
             "type": "service_account",
             "project_id": project,
-            "private_key_id": secrets.token_hex(20),
+            "private_key_id": self.key_id,
             "private_key": text,
             "client_email": self.email,
             "client_id": "100000000000000000001",
@@ -55,12 +56,12 @@ class Tokens:
         self.key_file.touch(0o600)
         self.key_file.write_text(json.dumps(account, indent=1), "utf-8")
 
-    def issue(self, principal: str = "") -> str:
+    def issue(self, principal: str = "", seconds: float = LIFETIME) -> str:
         token = f"ya29.c.{secrets.token_urlsafe(40)}"
         with self._lock:
             now = time.time()
             self._issued = {t: p for t, p in self._issued.items() if p[1] > now}
-            self._issued[token] = (principal or self.email, now + LIFETIME)
+            self._issued[token] = (principal or self.email, now + seconds)
         return token
 
     def principal(self, authorization: str) -> str:
@@ -90,6 +91,9 @@ class Tokens:
         except InvalidSignature:
             return False
         return True
+
+    def sign(self, text: bytes) -> bytes:
+        return self._key.sign(text, padding.PKCS1v15(), hashes.SHA256())
 
     def _claims(self, token: str) -> dict[str, Any]:
         signed, _, signature = token.rpartition(".")
