@@ -11,5 +11,6 @@ from portaflow.hookspecs import BackendSpec, hookimpl
 def portaflow_backends() -> Iterable[BackendSpec]:
     return (
         BackendSpec("emr", "compute", "portaflow_aws.emr:Emr"),
+        BackendSpec("emr-serverless", "compute", "portaflow_aws.serverless:EmrServerless"),
         BackendSpec("s3", "store", "portaflow_aws.s3:S3"),
     )

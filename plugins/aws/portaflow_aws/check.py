@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from portaflow.backend import Finding
@@ -11,9 +11,12 @@ from portaflow.errors import BackendError, NotFoundError, RejectedError
 from .connect import Access, connect, told
 
 if TYPE_CHECKING:
+    from .application import Applications
     from .emr import Config
+    from .serverless import Config as ServerlessConfig
 
-_VCPUS = "L-1216C47A"  # the quota of EC2 that most clusters meet first
+_EC2_CORES = "L-1216C47A"
+_SERVERLESS_CORES = "L-D05C8A75"
 
 
 def account(access: Access) -> Finding:
@@ -53,49 +56,74 @@ def bucket(access: Access, uri: str) -> Finding:
     return looked(access, "log bucket", look, f"aws s3 mb s3://{name}, or correct `log_uri`")
 
 
-def emr(config: Config) -> Iterable[Finding]:
-    """What clusters of EMR need."""
-    yield (first := account(config))
-    if not first.ok:
-        return
-    aws = connect(config)
-    iam, roles = aws.client("iam"), "aws emr create-default-roles, or correct {} in the target"
-    yield looked(
-        config,
-        f"service role {config.service_role}",
-        lambda: iam.get_role(RoleName=config.service_role.rpartition("/")[2])["Role"]["Arn"],
-        roles.format("`service_role`"),
-    )
-    profile = config.instance_profile
-    yield looked(
-        config,
-        f"instance profile {profile}",
-        lambda: iam.get_instance_profile(InstanceProfileName=profile.rpartition("/")[2])[
-            "InstanceProfile"
-        ]["Arn"],
-        roles.format("`instance_profile`"),
-    )
-    if config.subnets:
-        ec2, fix = aws.client("ec2"), "correct `subnets` in the target, or its `region`"
-        ids = list(config.subnets)
+def role(access: Access, what: str, arn: str, fix: str) -> Finding:
+    """Whether a role is there; `arn` may be its name alone."""
+    iam, name = connect(access).client("iam"), arn.rpartition("/")[2]
+    return looked(access, what, lambda: iam.get_role(RoleName=name)["Role"]["Arn"], fix)
+
+
+def place(access: Access, subnets: Sequence[str], log_uri: str) -> Iterable[Finding]:
+    """Whether the subnets have addresses left, and logs a place."""
+    if ids := list(subnets):
+        ec2 = connect(access).client("ec2")
         yield looked(
-            config,
+            access,
             f"subnets {', '.join(ids)}",
             lambda: ", ".join(
                 f"{s['SubnetId']}: {s['AvailableIpAddressCount']} free addresses"
                 for s in ec2.describe_subnets(SubnetIds=ids)["Subnets"]
             ),
-            fix,
+            "correct `subnets` in the target, or its `region`",
         )
-    if config.log_uri:
-        yield bucket(config, config.log_uri)
-    else:
-        fix = "set `log_uri` in the target to a folder of a bucket, as s3://BUCKET/FOLDER"
-        yield Finding(what="log bucket", ok=False, detail="none: jobs keep no logs", fix=fix)
-    quotas = aws.client("service-quotas")
+    if log_uri:
+        yield bucket(access, log_uri)
+        return
+    fix = "set `log_uri` in the target to a folder of a bucket, as s3://BUCKET/FOLDER"
+    yield Finding(what="log bucket", ok=False, detail="none: jobs keep no logs", fix=fix)
+
+
+def quota(access: Access, what: str, product: str, code: str) -> Finding:
+    quotas = connect(access).client("service-quotas")
+
+    def look() -> object:
+        return quotas.get_service_quota(ServiceCode=product, QuotaCode=code)["Quota"]["Value"]
+
+    return looked(access, what, look, "ask AWS for it in the console of Service Quotas")
+
+
+def emr(config: Config) -> Iterable[Finding]:
+    """What clusters of EMR need."""
+    yield (first := account(config))
+    if not first.ok:
+        return
+    fix = "aws emr create-default-roles, or correct {} in the target"
+    what = f"service role {config.service_role}"
+    yield role(config, what, config.service_role, fix.format("`service_role`"))
+    iam, name = connect(config).client("iam"), config.instance_profile.rpartition("/")[2]
     yield looked(
         config,
-        "quota of cores of EC2's standard instances",
-        lambda: quotas.get_service_quota(ServiceCode="ec2", QuotaCode=_VCPUS)["Quota"]["Value"],
-        "",
+        f"instance profile {name}",
+        lambda: iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Arn"],
+        fix.format("`instance_profile`"),
     )
+    yield from place(config, config.subnets, config.log_uri)
+    yield quota(config, "cores of EC2's standard instances at one time", "ec2", _EC2_CORES)
+
+
+def serverless(config: ServerlessConfig, applications: Applications) -> Iterable[Finding]:
+    """What jobs of EMR Serverless need."""
+    yield (first := account(config))
+    if not first.ok:
+        return
+    what = f"execution role {config.execution_role}"
+    fix = "make it, with the right to read the store, or correct `execution_role` in the target"
+    yield role(config, what, config.execution_role, fix)
+
+    def look() -> str:
+        id = applications.find()
+        return f"{id}: {applications.state(id)}" if id else "the first job makes it"
+
+    yield looked(config, "application", look, "correct `application` in the target")
+    yield from place(config, config.subnets, config.log_uri)
+    what = "cores of EMR Serverless at one time"
+    yield quota(config, what, "emr-serverless", _SERVERLESS_CORES)
