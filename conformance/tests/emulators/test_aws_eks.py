@@ -20,7 +20,7 @@ import base64, tempfile
 import kubernetes
 from botocore.signers import RequestSigner
 session = boto3.Session()
-def token(name, region="us-east-1", expires=60, secret=None):
+def token(name, region="us-east-1", expires=60, secret=None, session=session):
     keys = session.get_credentials()
     if secret:
         keys = boto3.Session(keys.access_key, secret).get_credentials()
@@ -56,6 +56,10 @@ def test_the_cluster_of_eks_takes_tokens_that_it_would_take(tmp_path: Path) -> N
         out = python(
             f"""{_TOKEN}
 print("default" in spaces(token(name)), "default" in spaces(token(name, "eu-west-1")))
+given = session.client("sts").assume_role(
+    RoleArn="arn:aws:iam::123456789012:role/reader", RoleSessionName="x-1")["Credentials"]
+role = boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+print("default" in spaces(token(name, session=role)))
 print(spaces(token("another")), spaces(token(name, secret="wrong")), spaces(token(name)[:-9]),
       spaces(token(name, expires=3600)))
 from portaflow_conformance.emulators.endpoint import RemoteControl
@@ -69,6 +73,7 @@ print(code(eks.describe_cluster, name="another"), code(eks.delete_cluster, name=
         )
         assert out.splitlines() == [
             "True True",
+            "True",
             "401 401 401 401",
             "401",
             "ResourceNotFoundException NotImplemented",

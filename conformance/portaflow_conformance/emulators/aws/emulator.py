@@ -13,6 +13,7 @@ from ..environment import routing
 from ..place import Emulator, Place
 from ..proxy import Proxy
 from .front import Front
+from .keys import Keys
 from .s3front import S3Front
 from .seaweed import Seaweed
 
@@ -50,7 +51,8 @@ class AwsEmulator(Emulator):
         )
         store = Seaweed(self.place.folder / "s3", stores, KEY, SECRET, self.place.removes)
         self._undo.callback(store.stop)
-        s3 = S3Front(self.place, pem, store.port)
+        keys = Keys(self.place.control, KEY, SECRET)
+        s3 = S3Front(self.place, pem, store.port, keys)
         s3.start()
         self._undo.callback(s3.stop)
         # What a job calls goes by a way of its own: it runs on this machine, and must not reach a
@@ -59,7 +61,7 @@ class AwsEmulator(Emulator):
         proxy.start()
         self._undo.callback(proxy.stop)
         env = {**routing(self.place.folder, self.place.authority, proxy.port), **self.env()}
-        front = Front(self.place, pem, store.port, KEY, SECRET, env)
+        front = Front(self.place, pem, store.port, keys, env)
         self._undo.callback(front.stop)
         store.wait()
         self._s3, self._front = s3.port, front.port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -19,14 +20,21 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from ..control import Fault
 from ..faults import Reset, abort_socket, struck
 from ..place import Place
+from . import sts
 from .eks import Eks
 from .emr import Emr
+from .keys import Holder, Keys
 from .rest import Asked, RefusedError, Service, named
 from .serverless import Serverless
 from .shop import Shop, Store
+from .signing import Signed
+from .sts import Sts
 
-_MOTO = ("sts", "secretsmanager")
+_MOTO = ("secretsmanager",)
 _REST = ("emr-serverless", "eks")
+_OPEN = ("AssumeRoleWithWebIdentity",)  # whose caller has no keys yet
+_HUSHED = ("SecretString", "SecretBinary", "WebIdentityToken")
+_JSON, _XML = "application/x-amz-json-1.1", "text/xml"
 _NAMES = {"elasticmapreduce": "emr"}
 _SCOPE = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/")
 
@@ -40,21 +48,21 @@ class _Quiet(WSGIRequestHandler):
 
 class Front:
     def __init__(
-        self, place: Place, pem: Path, s3: int, key: str, secret: str, env: Mapping[str, str]
+        self, place: Place, pem: Path, s3: int, keys: Keys, env: Mapping[str, str]
     ) -> None:
-        self._place = place
+        self._place, self._keys = place, keys
         self._loading = threading.Lock()
         self._moto: Any = None
-
-        store = Store(s3, key, secret)
+        store = Store(s3, keys.lasting.key, keys.lasting.secret)
 
         def shop(name: str) -> Shop:
             return Shop(place.folder / name, place.control, place.pace, store, env)
 
         self._own: dict[str, Service] = {
-            "eks": Eks(place, key, secret),
+            "eks": Eks(place, keys),
             "elasticmapreduce": Emr(shop("emr")),
             "emr-serverless": Serverless(shop("emr-serverless")),
+            "sts": Sts(keys),
         }
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
@@ -81,19 +89,30 @@ class Front:
         fault = self._place.control.called(called, asked.principal, **params)
 
         def apply() -> Iterable[bytes]:
-            if service in self._own:
-                return self._ours(start, self._own[service], operation, replace(asked, fault=fault))
+            try:
+                holder = None
+                if operation not in _OPEN:
+                    holder = self._holder(environ, body)
+                if own := self._own.get(service):
+                    told = own.do(operation, replace(asked, fault=fault, holder=holder))
+                    return _done(start, service, operation, told)
+            except RefusedError as error:
+                return _error(start, service, error.status, error.code, error.message)
             if service not in _MOTO:
-                return _error(start, 501, "NotImplemented", f"{called} is not in the local AWS")
+                why = f"{called} is not in the local AWS"
+                return _error(start, service, 501, "NotImplemented", why)
             answer: Iterable[bytes] = self._app()(environ, start)
             return answer
 
         def refuse(fault: Fault) -> Iterable[bytes]:
+            status, code, why = fault.status, "InternalServerException", "a fault on order"
             if fault.effect == "throttle":
-                return _error(start, 400, "ThrottlingException", "Rate exceeded")
-            if fault.effect == "deny":
-                return _denied(start, service, operation, asked)
-            return _error(start, fault.status, "InternalServerException", "a fault on order")
+                status, code, why = 400, "ThrottlingException", "Rate exceeded"
+            elif fault.effect == "deny":
+                status = 403 if service in (*_REST, "sts") else 400
+                code = "AccessDenied" if service == "sts" else "AccessDeniedException"
+                why = f"User: {asked.principal} is not authorized to perform: {service}:{operation}"
+            return _error(start, service, status, code, why)
 
         try:
             return struck(fault, apply, refuse)
@@ -101,12 +120,17 @@ class Front:
             abort_socket(environ["werkzeug.socket"])
             raise ConnectionResetError("a fault on order") from None
 
-    def _ours(self, start: Any, service: Service, operation: str, asked: Asked) -> Iterable[bytes]:
-        try:
-            told = service.do(operation, asked)
-        except RefusedError as error:
-            return _error(start, error.status, error.code, error.message)
-        return _said(start, "200 OK", {k: v for k, v in told.items() if v is not None})
+    def _holder(self, environ: dict[str, Any], body: bytes) -> Holder:
+        """Who has signed the call. Raises RefusedError."""
+        headers = {
+            name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
+            for name, value in environ.items()
+            if name.startswith("HTTP_") or name in ("CONTENT_TYPE", "CONTENT_LENGTH")
+        }
+        signed = Signed.read(headers, environ.get("QUERY_STRING", ""))
+        payload = headers.get("x-amz-content-sha256") or hashlib.sha256(body).hexdigest()
+        path = environ["REQUEST_URI"].partition("?")[0]
+        return self._keys.holder(signed, environ["REQUEST_METHOD"], path, headers, payload)
 
     def _app(self) -> Any:
         """moto costs a second to load: not before a call needs it."""
@@ -117,10 +141,8 @@ class Front:
                     create_backend_app,
                 )
                 from moto.secretsmanager.models import secretsmanager_backends
-                from moto.sts.models import sts_backends
 
-                for left in (secretsmanager_backends, sts_backends):
-                    left.clear()  # by a stand-in that this process had before
+                secretsmanager_backends.clear()  # of a stand-in that this process had before
                 self._moto = DomainDispatcherApplication(create_backend_app)
         return self._moto
 
@@ -129,6 +151,8 @@ def _read(environ: dict[str, Any], body: bytes) -> tuple[Asked, str, str, dict[s
     """Whose call of which service it is: the signature tells."""
     found = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
     principal, region, service = found.groups() if found else ("", "", "unsigned")
+    if not found and str(environ.get("HTTP_HOST", "")).startswith("sts."):
+        service = "sts"  # some of its calls need no signature
     method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
     params: dict[str, Any] = {}
     with suppress(ValueError):  # the service's own parser says what is wrong with it
@@ -145,24 +169,28 @@ def _read(environ: dict[str, Any], body: bytes) -> tuple[Asked, str, str, dict[s
         operation, names = named(service, method, raw, query)
         path |= names
         params = {**dict(parse_qsl(query)), **params, **names}
-    if service == "secretsmanager":
-        params = {k: v for k, v in params.items() if k not in ("SecretString", "SecretBinary")}
+    params = {k: v for k, v in params.items() if k not in _HUSHED}
     kept = {k: v for k, v in params.items() if k not in ("operation", "principal", "self")}
     return asked, service, operation, kept
 
 
-def _denied(start: Any, service: str, operation: str, asked: Asked) -> Iterable[bytes]:
-    why = f"User: {asked.principal} is not authorized to perform: {service}:{operation}"
-    return _error(start, 403 if service in _REST else 400, "AccessDeniedException", why)
+def _done(start: Any, service: str, operation: str, told: dict[str, Any]) -> Iterable[bytes]:
+    if service == "sts":
+        return _said(start, "200 OK", sts.answer(operation, told), _XML)
+    body = json.dumps({k: v for k, v in told.items() if v is not None}).encode()
+    return _said(start, "200 OK", body, _JSON)
 
 
-def _error(start: Any, status: int, code: str, message: str) -> Iterable[bytes]:
-    return _said(start, f"{status} Refused", {"__type": code, "message": message}, code)
+def _error(start: Any, service: str, status: int, code: str, message: str) -> Iterable[bytes]:
+    line = f"{status} Refused"
+    if service == "sts":
+        return _said(start, line, sts.error(code, message), _XML)
+    body = json.dumps({"__type": code, "message": message}).encode()
+    return _said(start, line, body, _JSON, ("x-amzn-ErrorType", code))
 
 
-def _said(start: Any, status: str, told: dict[str, Any], code: str = "") -> Iterable[bytes]:
-    body = json.dumps(told).encode()
-    kind, length = "application/x-amz-json-1.1", str(len(body))
-    headers = [("Content-Type", kind), ("Content-Length", length)]
-    start(status, [*headers, ("x-amzn-ErrorType", code)] if code else headers)
+def _said(
+    start: Any, status: str, body: bytes, kind: str, *more: tuple[str, str]
+) -> Iterable[bytes]:
+    start(status, [("Content-Type", kind), ("Content-Length", str(len(body))), *more])
     return [body]

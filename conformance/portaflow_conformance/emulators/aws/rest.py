@@ -9,10 +9,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import parse_qs, unquote
 
 from ..control import Fault
+
+if TYPE_CHECKING:
+    from .keys import Holder
 
 ACCOUNT = "123456789012"  # moto's
 _Thing = TypeVar("_Thing")
@@ -32,7 +35,7 @@ def invalid(message: str) -> RefusedError:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A call as its service needs it. `path` holds what the URL names."""
+    """A call as its service needs it. `path` holds what the URL names, `holder` has signed it."""
 
     region: str
     principal: str
@@ -40,6 +43,7 @@ class Asked:
     query: Mapping[str, Sequence[str]]
     body: Mapping[str, Any]
     fault: Fault | None = None
+    holder: Holder | None = None
 
     def __getitem__(self, name: str) -> str:
         return self.path[name]

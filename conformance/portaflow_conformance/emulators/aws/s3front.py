@@ -17,7 +17,10 @@ from ..faults import abort_socket, struck
 from ..place import Place
 from ..threads import ThreadServer, linger
 from . import s3calls
+from .keys import Keys
+from .rest import RefusedError
 from .s3calls import S3Call
+from .s3sign import resigned
 from .s3tunnel import Head, Tunnel
 
 _NEW = ("PutObject", "CopyObject", "CompleteMultipartUpload")
@@ -30,11 +33,11 @@ _HANDSHAKE = 30.0  # seconds
 class S3Front(ThreadServer):
     """`port` speaks TLS with the certificate given; `store` is the port of the store."""
 
-    def __init__(self, place: Place, pem: Path, store: int) -> None:
+    def __init__(self, place: Place, pem: Path, store: int, keys: Keys) -> None:
         super().__init__("s3")
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(pem)
-        self._place, self._store = place, store
+        self._place, self._store, self._keys = place, store, keys
         self._lock = threading.Lock()
         self._hidden: dict[tuple[str, str], float] = {}
 
@@ -77,7 +80,14 @@ class S3Front(ThreadServer):
                 return s3calls.error(403, "AccessDenied", "Access Denied", verb)
             return s3calls.error(fault.status, "InternalError", "a fault on order", verb)
 
-        if answer := struck(fault, apply, refuse):
+        try:
+            if self._keys.given(call.principal):
+                head = resigned(head, self._keys)
+        except RefusedError as error:
+            answer = s3calls.error(error.status, error.code, error.message, verb)
+        else:
+            answer = struck(fault, apply, refuse)
+        if answer:
             tunnel.refuse(head, answer)
 
     def _late(self, bucket: str) -> bool:
