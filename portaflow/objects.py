@@ -22,7 +22,7 @@ from fsspec import AbstractFileSystem
 from .errors import BackendError, UnavailableError
 from .refusals import Advice, refused
 
-_BLOCK = 4 * 2**20  # bytes that a reader asks for at once
+_BLOCK = 2**20  # bytes that a reader takes at once
 _PART = 8 * 2**20  # bytes of a part of an upload; at most 10,000 of them
 _LEAST_PART = 5 * 2**20
 _PAGE = 1000
@@ -107,7 +107,8 @@ class ObjectFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
 
     def _open(self, path: str, mode: str = "rb", block_size: Any = None, **kwargs: Any) -> Any:
         if mode == "rb":
-            return io.BufferedReader(_Reader(self, path), block_size or _BLOCK)
+            block = block_size or _BLOCK
+            return io.BufferedReader(_Reader(self, path, block), block)
         if mode != "wb":
             raise ValueError(f"{path}: an object is written whole; mode {mode!r} is not possible")
         return _Writer(self, path, max(block_size or _PART, _LEAST_PART))
@@ -269,18 +270,19 @@ class ObjectFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
 class _Reader(io.RawIOBase):
     """Reads one version of an object: what is written over it meanwhile is an error.
 
-    A first read asks for what it wants; one that goes on from there gets all that follows as
-    one stream, for such readers mostly want it.
+    All of it comes by one request, as a stream. Who jumps gets what he asks for, and again a
+    stream when he reads on from there.
     """
 
-    def __init__(self, fs: ObjectFileSystem, path: str) -> None:
+    def __init__(self, fs: ObjectFileSystem, path: str, block: int) -> None:
         super().__init__()
-        self._fs, self._path, self._at, self._seen = fs, path, 0, -1
-        self._stream: Iterator[bytes] | None = None
+        self._fs, self._path, self._at, self._seen, self._block = fs, path, 0, -1, block
         self._rest = memoryview(b"")  # has come by the stream, and is not read yet
         self._store, self._key = fs._at(path)
         with fs._told(path):
-            self._head = self._store.head(self._key)
+            got = self._store.get(self._key)
+            self._head = got.meta
+            self._stream: Iterator[bytes] | None = iter(got.stream(block))
 
     def readable(self) -> bool:
         return True
@@ -306,7 +308,7 @@ class _Reader(io.RawIOBase):
             return 0
         with self._fs._told(self._path):
             if self._stream is None and self._at == self._seen:
-                self._stream = iter(self._get(self._head["size"]).stream(len(buffer)))
+                self._stream = iter(self._get(self._head["size"]).stream(self._block))
             if self._stream is None:
                 data = memoryview(self._get(end).bytes())
             else:
@@ -319,13 +321,7 @@ class _Reader(io.RawIOBase):
         return len(data)
 
     def readall(self) -> bytes:
-        end = self._head["size"]
-        if self._at >= end:
-            return b""
-        with self._fs._told(self._path):
-            data = bytes(self._get(end).bytes())
-        self.seek(end)
-        return data
+        return b"".join(iter(lambda: self.read(self._block), b""))
 
     def _get(self, end: int) -> Any:
         options = {"range": (self._at, end), "if_match": self._head["e_tag"]}

@@ -102,10 +102,14 @@ def test_a_reader_sees_one_version_or_says_so(fs: ObjectFileSystem) -> None:
         assert stream.read(4) == b"0123"
         stream.seek(-2, 2)
         assert (stream.read(), stream.tell(), stream.read()) == (b"89", 10, b"")
-        stream.seek(0)
+    with pytest.raises(FileNotFoundError, match="mem://bucket/none"):
+        fs.open("mem://bucket/none", "rb")
+    with fs.open("mem://bucket/a", "rb", block_size=4) as stream:
+        assert stream.read(2) == b"01"
+        stream.seek(7)
         fs.pipe_file("mem://bucket/a", b"abcdefghij")
         with pytest.raises(BackendError, match="mem://bucket/a"):
-            stream.read(6)
+            stream.read(2)
 
 
 class Counting(MemoryStore):  # type: ignore[misc]
@@ -118,17 +122,19 @@ class Counting(MemoryStore):  # type: ignore[misc]
         return obstore.get(self, path, **more)
 
 
-def test_who_reads_on_gets_the_rest_by_one_request() -> None:
+def test_who_reads_an_object_gets_it_by_one_request() -> None:
     store = Counting()
     fs = Memory(Config(), lambda bucket: store).filesystem()
     whole = bytes(range(256)) * 400
     fs.pipe_file("mem://bucket/a", whole)
     with fs.open("mem://bucket/a", "rb", block_size=1000) as stream:
         assert b"".join(iter(lambda: stream.read(300), b"")) == whole
-        assert store.got == 2
+        assert store.got == 1
         for at in (90_000, 5, 50_000):  # and who jumps to and fro gets what he asks for
             stream.seek(at)
             assert stream.read(10) == whole[at : at + 10]
+        assert store.got == 4
+        assert stream.read() == whole[50_010:]
         assert store.got == 5
     with fs.open("mem://bucket/a", "rb") as stream:
         assert stream.read() == whole

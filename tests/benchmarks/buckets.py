@@ -81,12 +81,12 @@ def _timed(cloud: str) -> dict[str, tuple[float, float]]:
 
     def read() -> None:
         with fs.open(f"{root}/large", "rb") as stream:
-            while stream.read(2**22):
+            while stream.read(2**20):
                 pass
 
     def read_plain() -> None:
-        for _ in plain.get("large").stream(min_chunk_size=2**22):
-            pass
+        for piece in plain.get("large").stream(min_chunk_size=2**20):
+            bytes(piece)
 
     for i in range(_COUNT):
         plain.put(f"old/{i}", _DATA)
@@ -99,14 +99,6 @@ def _timed(cloud: str) -> dict[str, tuple[float, float]]:
         f"get of {some}": (
             each(fs.cat_file, f"{root}/old"),
             each(lambda key: plain.get(key).bytes().to_bytes(), "old"),
-        ),
-        "put of 64 MB": (
-            lambda: fs.pipe_file(f"{root}/large", large),
-            lambda: plain.put("plain", large),
-        ),
-        "get of 64 MB": (
-            lambda: fs.cat_file(f"{root}/large"),
-            lambda: plain.get("large").bytes().to_bytes(),
         ),
         "write of 64 MB as a stream": (write, write_plain),
         "read of 64 MB as a stream": (read, read_plain),
