@@ -41,7 +41,7 @@ class Lines:
         self._stamp, self._count, self._check = stamp.encode(), int(count), int(check, 16)
         self._had = self._count, self._check  # of the lines of `_stamp`
         self.skipping, self._held = bool(cursor), b""
-        self._begins, self._rest = True, b""
+        self._begins, self._line, self._rest = True, b"", b""  # `_line`: the time of this one
 
     @property
     def cursor(self) -> str:
@@ -58,7 +58,7 @@ class Lines:
     def feed(self, block: bytes) -> bytes:
         data, out, at = self._rest + block, [], 0
         while at < len(data):
-            stamp = self._stamp
+            stamp = self._line
             if self._begins:
                 found = _STAMP.match(data, at, at + _LONGEST)
                 if not found and len(data) - at < _LONGEST and b"\n" not in data[at:]:
@@ -70,7 +70,7 @@ class Lines:
                         break
             end = data.find(b"\n", at) + 1 or len(data)
             piece = data[at:end]
-            at, self._begins = end, piece.endswith(b"\n")
+            at, self._begins, self._line = end, piece.endswith(b"\n"), stamp
             out.append(self._new(stamp, piece) if self.skipping else self._took(stamp, piece))
         self._rest = data[at:]
         return b"".join(out)
@@ -97,7 +97,7 @@ class Lines:
                 return self._undo()
             self.skipping, new = False, self._held[count:]
             return self._took(stamp, new) if new else b""
-        if _time(stamp) < _time(self._stamp):
+        if not stamp or _time(stamp) < _time(self._stamp):
             return b""
         return self._undo() + self._took(stamp, piece)
 

@@ -105,13 +105,15 @@ def test_there_is_no_log_before_the_command_runs_and_none_of_what_is_unknown(fie
 
 
 def test_lines_of_one_time_are_told_apart_by_how_many_were_read() -> None:
-    sent = b"".join(T1 + b" %d\n" % n for n in range(4)) + T2 + b" 4\n"
+    lines = [T1 + b" before\n", *(T2 + b" %d\n" % n for n in range(4)), T3 + b" 4\n"]
+    sent = b"".join(lines)
     for cut in range(len(sent) + 1):
-        first = Lines("")
-        seen = first.feed(sent[:cut])
-        again = Lines(first.cursor)
-        seen += again.feed(sent) + again.close()
-        assert seen == b"0\n1\n2\n3\n4\n", (cut, first.cursor)
+        for size in (1, 3, 1000):
+            first = Lines("")
+            seen = first.feed(sent[:cut])
+            again = Lines(first.cursor)
+            seen += b"".join(again.feed(sent[i : i + size]) for i in range(0, len(sent), size))
+            assert seen + again.close() == b"before\n0\n1\n2\n3\n4\n", (cut, size)
 
 
 def test_blocks_may_be_cut_anywhere() -> None:
