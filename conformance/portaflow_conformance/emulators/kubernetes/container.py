@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import signal
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,11 +15,12 @@ from shutil import rmtree
 
 from . import images, podspec, volumes
 from .health import Health
-from .images import Images, PullError
+from .images import PullError
 from .logs import Log
 from .problems import Json
 from .process import Process, Sink
-from .sandbox import Mount, Sandbox, Unmountable
+from .runtime import Order, Runtime
+from .sandbox import Mount, Unmountable
 from .security import Security, Unsafe
 from .store import Store
 
@@ -36,11 +35,9 @@ class Machine:
     """What all containers of a node share."""
 
     store: Store
-    sandbox: Sandbox
-    images: Images
+    runtime: Runtime
     pace: float
     log_size: int  # bytes after which a log is rotated
-    base_env: Mapping[str, str]
     address: str
     # Few containers are set up at a time: else the API server, which shares the processors
     # with a hundred of them, does not get its turn.
@@ -186,7 +183,7 @@ class Container:
             else:
                 name = self._around.pod()["metadata"]["name"]
                 self.env = {
-                    **self._machine.base_env, "HOSTNAME": name, **dict(image.env), **env
+                    **self._machine.runtime.env, "HOSTNAME": name, **dict(image.env), **env
                 }  # fmt: skip
                 words = images.command(self.spec, image)
                 return [volumes.expanded(w, env) for w in words], self._mounts()
@@ -197,18 +194,21 @@ class Container:
         return None
 
     async def _pull(self) -> images.Image:
-        reference, machine = self.spec["image"], self._machine
+        reference, runtime = self.spec["image"], self._machine.runtime
         if self._pulled:
-            return machine.images.find(reference)
-        if self.spec.get("imagePullPolicy") != "Always" and reference in machine.images.pulled:
+            return await runtime.image(reference, pull=False)
+        policy = self.spec.get("imagePullPolicy")
+        if policy != "Always" and await runtime.has(reference):
             told = f'Container image "{reference}" already present on machine'
-            image = machine.images.find(reference)
+            image = await runtime.image(reference, pull=False)
+        elif policy == "Never":
+            told = f'Container image "{reference}" is not present with pull policy of Never'
+            raise PullError("ErrImageNeverPull", told)
         else:
             told = f'Successfully pulled image "{reference}"'
             self._around.event("Normal", "Pulling", f'Pulling image "{reference}"')
-            await self._stopped(_PULL * machine.pace)
-            image = machine.images.find(reference)
-            machine.images.pulled.add(reference)
+            await self._stopped(_PULL * self._machine.pace)
+            image = await runtime.image(reference, pull=True)
         self._pulled = True
         self._around.event("Normal", "Pulled", told)
         return image
@@ -230,16 +230,14 @@ class Container:
         async with self._machine.setups:
             if self._around.stopping.is_set():
                 return
-            log = self._begin(command, mounts, started)
-            if log is None:
-                return
+            log = await self._begin(command, mounts, started)
             process = self.process
-            assert process is not None
+            if log is None or process is None:
+                return
             await process.inside()
-        limit = ((self.spec.get("resources") or {}).get("limits") or {}).get("memory")
-        watches = [asyncio.ensure_future(self._health.watch())]
-        if limit is not None:
-            watches.append(asyncio.ensure_future(process.limit(int(podspec.quantity(limit)))))
+        watches = [
+            asyncio.ensure_future(self._health.watch()), asyncio.ensure_future(process.limit())
+        ]  # fmt: skip
         try:
             code = await process.ended
         finally:
@@ -247,63 +245,62 @@ class Container:
                 watch.cancel()
             await asyncio.gather(*watches, return_exceptions=True)
         log.close()
+        if told := await process.conclude():
+            self.process = None
+            self._not_started(told, started)
+            return
         reason = "OOMKilled" if process.oom else "Completed" if code == 0 else "Error"
         self.process = None
         self._end_state(code, reason, started, self._message(log, code))
 
-    def _begin(self, command: list[str], mounts: list[Mount], started: str) -> Log | None:
+    async def _begin(self, command: list[str], mounts: list[Mount], started: str) -> Log | None:
         """Start the process; None when it cannot be, which `state` then tells."""
         log = Log(
             self._around.folder / "logs" / f"{self.name}.{self.restarts}", self._machine.log_size
         )
         self.logs = [*self.logs[1 - _LOGS :], log] if self.logs else [log]
-        self._id = f"process://{uuid.uuid4().hex}"
+        unique = uuid.uuid4().hex
+        self._id = f"{self._machine.runtime.scheme}://{unique}"
         self._around.event("Normal", "Created", f"Created container: {self.name}")
         base = self._around.folder / "roots" / self.name
         base.mkdir(parents=True, exist_ok=True)
+        limit = ((self.spec.get("resources") or {}).get("limits") or {}).get("memory")
+        order = Order(
+            name=f"{self.name}-{unique}", host=self._around.pod()["metadata"]["name"],
+            image=self.spec["image"], command=command, env=self.env, mounts=mounts,
+            work=self.spec.get("workingDir") or "", base=base, security=self.security,
+            memory=int(podspec.quantity(limit)) if limit is not None else None,
+            stdin=bool(self.spec.get("stdin")), terminal=bool(self.spec.get("tty")),
+        )  # fmt: skip
         try:
-            self._check(command, mounts)
-            folder = self.spec.get("workingDir") or "/"
-            wrapped = self._machine.sandbox.command(
-                base, command, mounts, folder, self.security, terminal=bool(self.spec.get("tty"))
-            )
-            isolated = self._machine.sandbox.isolated
-            outside = Path(folder) if not isolated and self.spec.get("workingDir") else base
-            self.process = Process(
-                wrapped, env=self.env, folder=outside, sink=partial(self._take, log),
-                isolated=isolated, stdin=bool(self.spec.get("stdin")),
-                terminal=bool(self.spec.get("tty")),
-            )  # fmt: skip
+            process = await self._machine.runtime.start(order, partial(self._take, log))
         except (OSError, Unmountable) as error:
             log.close()
-            text = f"failed to create containerd task: {error}"
-            self._around.event("Warning", "Failed", f"Error: {text}")
-            self._end_state(128, "StartError", started, text)
+            self._not_started(str(error), started)
             return None
+        if self._around.stopping.is_set():  # while it was being made
+            process.kill()
+            await process.ended
+            await process.conclude()
+            log.close()
+            return None
+        self.process = process
         self._health = self._new_health()
         self.state = {"running": {"startedAt": started}}
         self._around.event("Normal", "Started", f"Started container: {self.name}")
         self._around.changed()
         return log
 
+    def _not_started(self, why: str, started: str) -> None:
+        text = f"failed to create containerd task: {why}"
+        self._around.event("Warning", "Failed", f"Error: {text}")
+        self._end_state(128, "StartError", started, text)
+
     def _take(self, log: Log, stream: str, data: bytes) -> None:
         """What the container writes goes to its log and to those who listen."""
         log.write(stream, data)
         for sink in self.attached:
             sink(stream, data)
-
-    def _check(self, command: list[str], mounts: list[Mount]) -> None:
-        """Refuse what cannot start, as a runtime does: before it runs, not with a code 127."""
-        if not command:
-            raise FileNotFoundError("no command specified")
-        word = command[0]
-        if "/" in word:
-            inside = any(word.startswith(f"{m.target.rstrip('/')}/") for m in mounts)
-            if inside or not word.startswith("/") or os.access(word, os.X_OK):
-                return
-            raise FileNotFoundError(f'exec: "{word}": stat {word}: no such file or directory')
-        if shutil.which(word, path=self.env.get("PATH", "")) is None:
-            raise FileNotFoundError(f'exec: "{word}": executable file not found in $PATH')
 
     def _message(self, log: Log, code: int) -> str:
         data = b""
@@ -340,13 +337,12 @@ class Container:
         self, command: list[str], sink: Sink, *, stdin: bool = False, terminal: bool = False
     ) -> Process | None:
         """Start another process in the container; None when it does not run. Raises OSError."""
-        pid = await self.process.inside() if self.process is not None else None
-        if pid is None:
+        if self.process is None:
             return None
-        words = self._machine.sandbox.inside(pid, command, self.security, terminal=terminal)
-        return Process(
-            words, env={**self.env, **({"TERM": "xterm"} if terminal else {})},
-            folder=self._around.folder, sink=sink, isolated=False, stdin=stdin, terminal=terminal,
+        env = {**self.env, **({"TERM": "xterm"} if terminal else {})}
+        return await self._machine.runtime.beside(
+            self.process, command, env, self._around.folder, sink, self.security,
+            stdin=stdin, terminal=terminal,
         )  # fmt: skip
 
     async def stop(self, grace: float) -> None:

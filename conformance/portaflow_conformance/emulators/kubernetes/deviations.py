@@ -10,10 +10,18 @@ def _here(area: str, cloud: str, here: str) -> Deviation:
 
 
 DEVIATIONS: tuple[Deviation, ...] = (
-    _here("images", "images come from a registry", "every name is this machine, but .invalid ones"),
+    _here(
+        "images",
+        "images come from a registry",
+        "every name is this machine, but .invalid ones; real ones by Podman alone",
+    ),
     _here("network", "each pod has its own address", "all pods share 127.0.0.1"),
     _here("names", "Services have names in DNS", "they are kept, and no name leads to them"),
-    _here("limits", "memory is limited by a cgroup", "memory is looked at every 50 ms, CPU is not"),
+    _here(
+        "limits",
+        "memory and CPU are limited by cgroups",
+        "memory is looked at every 50 ms, CPU is not; by Podman memory has a cgroup",
+    ),
     _here(
         "security",
         "seccomp, AppArmor and SELinux apply, and few capabilities are there from the start",

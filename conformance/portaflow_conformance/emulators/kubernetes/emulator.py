@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from portaflow.errors import PluginError
+
 from ..control import Fault
 from ..place import Emulator, Place
 from .access import Access, Authenticator
@@ -28,9 +30,11 @@ from .events import Events
 from .images import Images
 from .jobs import JobController
 from .kubelet import Kubelet
+from .podman import Podman
 from .problems import Json
 from .resources import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS
 from .roles import Roles
+from .runtime import HostProcesses, Runtime
 from .sandbox import Sandbox
 from .server import Server
 from .store import Change, Store
@@ -42,6 +46,7 @@ _ADDRESS = "127.0.0.1"
 _NAMESPACES = ("default", "kube-system", "kube-public")
 _LOG_SIZE = 10 * 2**20  # bytes after which a kubelet rotates a log
 _SETUPS = os.cpu_count() or 1  # containers at a time
+_PODS = "PORTAFLOW_EMULATE_PODS"
 _STOP = 30.0  # seconds that all pods have to be gone
 
 
@@ -123,8 +128,9 @@ class KubernetesEmulator(Emulator):
         events = Events(store)
         self._socket = _bound()
         self.port = self._socket.getsockname()[1]
+        self._runtime = self._chosen(sandbox)
         machine = Machine(
-            store, sandbox, self.images, place.pace, self.log_size, self._base_env(), _ADDRESS,
+            store, self._runtime, place.pace, self.log_size, _ADDRESS,
             asyncio.Semaphore(_SETUPS), self._disk, self._token,
         )  # fmt: skip
         self.kubelet = Kubelet(machine, place.control, events, _made(place.folder / "pods"))
@@ -147,6 +153,18 @@ class KubernetesEmulator(Emulator):
         )
         await self._runner.setup()
         await web.SockSite(self._runner, self._socket, ssl_context=context, backlog=1024).start()
+
+    def _chosen(self, sandbox: Sandbox) -> Runtime:
+        """What runs the pods, as the environment says."""
+        given = os.environ.get(_PODS, "")
+        if given == Podman.scheme:
+            return Podman(self.place.folder, self._base_env())
+        if given not in ("", HostProcesses.scheme):
+            raise PluginError(
+                f"{_PODS} is {given!r}; pods run by {HostProcesses.scheme!r} (as when it is not "
+                f"set) or by {Podman.scheme!r}"
+            )
+        return HostProcesses(sandbox, self.images, self._base_env())
 
     def _base_env(self) -> dict[str, str]:
         here = str(Path(sys.executable).parent)
@@ -226,6 +244,7 @@ class KubernetesEmulator(Emulator):
         self._background.cancel()
         self.store.close()
         await self.kubelet.close()
+        await self._runtime.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

@@ -38,10 +38,12 @@ class Process:
         isolated: bool,
         stdin: bool = False,
         terminal: bool = False,
+        memory: int | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._isolated = isolated
         self._sink = sink
+        self._memory = memory
         self.oom = False
         self.ended: asyncio.Future[int] = self._loop.create_future()
         self._terminal = -1
@@ -130,6 +132,10 @@ class Process:
             self._terminal = -1
         self.ended.set_result(self._code)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def first(self) -> int | None:
         """The process that is the container's first; None before it is there or after."""
         if not self._isolated:
@@ -196,9 +202,14 @@ class Process:
             with suppress(OSError):
                 fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
 
-    async def limit(self, memory: int) -> None:
-        """Kill it when it and its children use more than `memory` bytes."""
-        while self._code is None:
+    async def conclude(self) -> str:
+        """After the end: return why it has never been started, or nothing."""
+        return ""
+
+    async def limit(self) -> None:
+        """Kill it when it and its children use more memory than they may."""
+        memory = self._memory
+        while self._code is None and memory is not None:
             await asyncio.sleep(_LOOK)
             pid = self.first()
             if pid is None:
