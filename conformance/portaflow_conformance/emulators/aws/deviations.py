@@ -6,10 +6,29 @@ from ..place import Deviation
 
 DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
-        "S3", "lists keys in the order of their bytes", "a directory tree: `a/b` before `a-b`"
+        "S3",
+        "lists keys in the order of their bytes",
+        "a directory tree: `a/b` before `a-b`",
+        key="s3_order",
     ),
-    Deviation("S3", "keeps keys such as `a//b`, `./a` and `../a`", "does not keep them as written"),
-    Deviation("S3", "takes URLs signed by version 2", "takes those by version 4 alone"),
+    Deviation(
+        "S3",
+        "keeps keys such as `a//b`, `./a` and `../a`",
+        "does not keep them as written",
+        key="s3_keys",
+    ),
+    Deviation(
+        "S3",
+        "takes URLs signed by version 2",
+        "takes those by version 4 alone",
+        key="s3_version_2",
+    ),
+    Deviation(
+        "S3",
+        "takes bodies whose chunks are signed one by one by keys of STS",
+        "501 NotImplemented; clients do not sign so by https",
+        key="s3_chunks",
+    ),
     Deviation(
         "EMR",
         "runs steps as the user hadoop on the machines of a cluster",
@@ -86,15 +105,18 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "EKS",
         "makes clusters; access entries say who may do what",
         "has one, `portaflow`, when the stand-in for Kubernetes runs too; who calls may do all",
+        key="eks_one",
     ),
     Deviation(
         "IAM",
-        "refuses what a policy does not allow",
-        "checks signatures in S3 alone, and no policy",
+        "refuses what a policy does not allow, and roles that are not there or do not trust",
+        "checks signatures; takes each role that looks like one, and no policy",
+        key="iam_policies",
     ),
     Deviation(
         "all",
         "each account has its own state",
         "one account; a process has one stand-in for AWS at a time",
+        key="aws_one_account",
     ),
 )

@@ -88,6 +88,8 @@ class Front:
         called = f"aws:{_NAMES.get(service, service)}.{operation}"
         fault = self._place.control.called(called, asked.principal, **params)
 
+        xml = service == "sts" or "urlencoded" in environ.get("CONTENT_TYPE", "")
+
         def apply() -> Iterable[bytes]:
             try:
                 holder = None
@@ -97,10 +99,10 @@ class Front:
                     told = own.do(operation, replace(asked, fault=fault, holder=holder))
                     return _done(start, service, operation, told)
             except RefusedError as error:
-                return _error(start, service, error.status, error.code, error.message)
+                return _error(start, xml, error.status, error.code, error.message)
             if service not in _MOTO:
                 why = f"{called} is not in the local AWS"
-                return _error(start, service, 501, "NotImplemented", why)
+                return _error(start, xml, 501, "NotImplemented", why)
             answer: Iterable[bytes] = self._app()(environ, start)
             return answer
 
@@ -112,7 +114,7 @@ class Front:
                 status = 403 if service in (*_REST, "sts") else 400
                 code = "AccessDenied" if service == "sts" else "AccessDeniedException"
                 why = f"User: {asked.principal} is not authorized to perform: {service}:{operation}"
-            return _error(start, service, status, code, why)
+            return _error(start, xml, status, code, why)
 
         try:
             return struck(fault, apply, refuse)
@@ -181,9 +183,9 @@ def _done(start: Any, service: str, operation: str, told: dict[str, Any]) -> Ite
     return _said(start, "200 OK", body, _JSON)
 
 
-def _error(start: Any, service: str, status: int, code: str, message: str) -> Iterable[bytes]:
+def _error(start: Any, xml: bool, status: int, code: str, message: str) -> Iterable[bytes]:
     line = f"{status} Refused"
-    if service == "sts":
+    if xml:
         return _said(start, line, sts.error(code, message), _XML)
     body = json.dumps({"__type": code, "message": message}).encode()
     return _said(start, line, body, _JSON, ("x-amzn-ErrorType", code))
