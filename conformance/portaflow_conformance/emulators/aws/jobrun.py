@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ..control import Fault
 from ..running import Running
 from ..spark import Spark, SparkMissingError, properties
+from .rest import ACCOUNT
 from .shop import S3A, Shop, own
 
 ENDED = ("SUCCESS", "FAILED", "CANCELLED")
@@ -19,6 +20,7 @@ _TICK = 0.05
 _LOGS_EVERY = 2.0  # seconds
 _LOGS = "applications/{}/jobs/{}/SPARK_DRIVER"
 _FAILED = "Job failed, please check complete logs in configured logging destination. ExitCode: {}."
+_SECRET = "EMR.secret@"  # what a property begins with that names one
 _DRIVER = "spark.emr-serverless.driverEnv."
 
 
@@ -27,6 +29,7 @@ class Runs(Protocol):
 
     id: str
     arn: str
+    region: str
     state: str
     given: dict[str, Any]
 
@@ -152,9 +155,24 @@ class JobRun:
         for one in overrides.get("applicationConfiguration") or ():
             if one.get("classification") == "spark-defaults":
                 conf |= one.get("properties") or {}
+        conf = {key: self._revealed(value) for key, value in conf.items()}
         given = {**conf, **properties(words)}
         env = {k.removeprefix(_DRIVER): v for k, v in given.items() if k.startswith(_DRIVER)}
         return conf, own(env)
+
+    def _revealed(self, value: str) -> str:
+        """A property, or the secret that it names. Raises ValueError when that is not there."""
+        if not value.startswith(_SECRET):
+            return value
+        from moto.core.exceptions import JsonRESTError
+        from moto.secretsmanager.models import secretsmanager_backends
+
+        region, name = self._application.region, value.removeprefix(_SECRET)
+        try:
+            told = secretsmanager_backends[ACCOUNT][region].get_secret_value(name, "", "AWSCURRENT")
+        except JsonRESTError:
+            raise ValueError(f"Secrets Manager can't find the secret {name}.") from None
+        return str(told["SecretString"])
 
     def _watch(self, effect: str) -> None:
         assert self._running is not None
