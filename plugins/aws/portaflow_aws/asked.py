@@ -45,7 +45,7 @@ def once(key: str, find: Callable[[], Handle | None], make: Callable[[], Handle]
         try:
             handle = make()
         except BackendError as error:
-            if answered(error):
+            if answered(error) or not isinstance(error, UnavailableError):
                 os.ftruncate(file, 0)
             raise
         _write(file, handle)

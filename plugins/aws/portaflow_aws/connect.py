@@ -201,10 +201,10 @@ def told(what: str, access: Access | None = None) -> Iterator[None]:
 
 
 def answered(error: BackendError) -> bool:
-    """Whether AWS has said no: then it has done nothing. It may have when it said nothing."""
+    """Whether AWS itself has said no: then it has done nothing."""
     response = getattr(error.__cause__, "response", None) or {}
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return 400 <= status < 500 or not isinstance(error, UnavailableError)
+    return 400 <= status < 500
 
 
 def _answered(what: str, error: Any) -> BackendError:

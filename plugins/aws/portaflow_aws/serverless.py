@@ -35,7 +35,7 @@ from portaflow.errors import NotFoundError, RejectedError, UnavailableError
 
 from . import check, workers
 from .application import Applications
-from .connect import Access, told
+from .connect import Access, answered, told
 from .logs import Logs
 
 OWNER, TTL, GRACE = "portaflow.owner", "portaflow.ttl", "portaflow.grace"
@@ -149,7 +149,7 @@ class RunDriver(Driver[JobSpec]):
             self.applications.forget()
             raise
         except RejectedError as error:
-            state = self.applications.state(id)
+            state = self.applications.state(id) if answered(error) else ""
             if state == "CREATING" or (state == "TERMINATED" and made):
                 self.applications.forget()  # another one can be made
                 raise UnavailableError(f"{error}; its application is {state}") from error

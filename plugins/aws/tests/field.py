@@ -56,16 +56,7 @@ class Field:
         return self.emr.jobs.start(request, cluster)
 
     def wait(self, driver: Driver[Any], handle: Handle, *states: State) -> Status:
-        """Poll until it is in one of the states, or has ended when none is given."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            seen = driver.poll([handle])[handle.name]
-            assert not isinstance(seen, NotFoundError), seen
-            if seen.state in states or seen.state.final:
-                assert not states or seen.state in states, seen
-                return seen
-            assert time.monotonic() < deadline, seen
-            time.sleep(0.02)
+        return wait(driver, handle, *states)
 
     def clear(self) -> None:
         self.control.clear()
@@ -75,3 +66,16 @@ class Field:
         for handle in handles:
             self.wait(self.emr.clusters, handle)
         assert list(self.emr.clusters.owned(self.owner)) == []
+
+
+def wait(driver: Driver[Any], handle: Handle, *states: State) -> Status:
+    """Poll until a thing is in one of the states, or has ended when none is given."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        seen = driver.poll([handle])[handle.name]
+        assert not isinstance(seen, NotFoundError), seen
+        if seen.state in states or seen.state.final:
+            assert not states or seen.state in states, seen
+            return seen
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.02)
