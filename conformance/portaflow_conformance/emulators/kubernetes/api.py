@@ -15,6 +15,7 @@ from .asked import Asked, an_object
 from .deletion import ORPHANED, Deletion, orphans_unasked
 from .problems import Json
 from .resources import (
+    CLAIMS,
     JOBS,
     NAMESPACES,
     NODES,
@@ -117,6 +118,10 @@ class Api:
             raise problems.method_not_allowed("POST")
         if asked.resource is NODES:
             raise problems.refused(NODES, "", "this stand-in has one node of its own")
+        if asked.resource is CLAIMS:
+            raise problems.refused(
+                CLAIMS, "", "not implemented by this stand-in: its pods have none"
+            )
         body, warnings = _known(asked, an_object(content))
         owner = self._owner(asked)
 

@@ -19,6 +19,7 @@ from .images import PullError
 from .logs import Log
 from .problems import Json
 from .process import Process, Sink
+from .resources import SERVICES
 from .runtime import Order, Runtime
 from .sandbox import Mount, Unmountable
 from .security import Security, Unsafe
@@ -219,7 +220,14 @@ class Container:
         message.write_bytes(b"")
         message.chmod(0o666)
         where = self.spec.get("terminationMessagePath") or "/dev/termination-log"
-        return [*self._around.volumes.mounts(self.spec, self.env), Mount(message, where)]
+        mounts = [*self._around.volumes.mounts(self.spec, self.env), Mount(message, where)]
+        store, pod = self._machine.store, self._around.pod()
+        named = pod["spec"].get("hostAliases") or next(store.each(SERVICES), None)
+        if named and self._machine.runtime.mounts:
+            names = self._around.folder / "hosts"
+            names.write_text(volumes.hosts(store, pod, self._machine.address))
+            mounts.append(Mount(names, "/etc/hosts"))
+        return mounts
 
     def _message_file(self) -> Path:
         return self._around.folder / "messages" / self.name

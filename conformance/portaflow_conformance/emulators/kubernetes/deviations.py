@@ -16,7 +16,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "every name is this machine, but .invalid ones; real ones by Podman alone",
     ),
     _here("network", "each pod has its own address", "all pods share 127.0.0.1"),
-    _here("names", "Services have names in DNS", "they are kept, and no name leads to them"),
+    _here("names", "Services have names in DNS", "in /etc/hosts of pods that start after them"),
     _here(
         "limits",
         "memory and CPU are limited by cgroups",
@@ -37,7 +37,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "containers are walled off, whoever runs the node",
         "started by a user who may make no namespaces: no volumes, and a process may leave its pod",
     ),
-    _here("claims", "persistent volumes and their claims", "a pod that claims one gets 422"),
+    _here("claims", "persistent volumes and their claims", "a claim gets 403, a pod with one 422"),
     _here("sidecars", "init containers that go on", "a pod with one is refused with 422"),
     _here("kinds", "Deployments, CronJobs and many more", "404 that names the kind"),
     _here("openapi", "describes all its kinds", "what apply needs; nothing for `kubectl explain`"),

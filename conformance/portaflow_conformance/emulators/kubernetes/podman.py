@@ -44,6 +44,7 @@ class Podman:
     """Containers of this stand-in have a label of their own, by which they are ended."""
 
     scheme = "podman"
+    mounts = True
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         program = shutil.which("podman")

@@ -62,6 +62,8 @@ QUOTAS = Resource(
     returns_object=True,
 )  # fmt: skip
 LIMIT_RANGES = Resource("limitranges", "LimitRange", short=("limits",))
+# Listed and deleted, as Spark does at its end; made they cannot be.
+CLAIMS = Resource("persistentvolumeclaims", "PersistentVolumeClaim", short=("pvc",))
 _RBAC = "rbac.authorization.k8s.io"
 ROLES = Resource("roles", "Role", group=_RBAC)
 ROLE_BINDINGS = Resource("rolebindings", "RoleBinding", group=_RBAC)
@@ -76,7 +78,8 @@ REVIEWS = Resource(  # answered, never stored
 
 RESOURCES = (
     PODS, JOBS, CONFIG_MAPS, SECRETS, EVENTS, NAMESPACES, SERVICE_ACCOUNTS, NODES, SERVICES,
-    QUOTAS, LIMIT_RANGES, ROLES, ROLE_BINDINGS, CLUSTER_ROLES, CLUSTER_ROLE_BINDINGS, REVIEWS,
+    QUOTAS, LIMIT_RANGES, CLAIMS, ROLES, ROLE_BINDINGS, CLUSTER_ROLES, CLUSTER_ROLE_BINDINGS,
+    REVIEWS,
 )  # fmt: skip
 BY_PATH = {(r.group, r.version, r.plural): r for r in RESOURCES}
 

@@ -34,9 +34,12 @@ class Order:
 
 
 class Runtime(Protocol):
-    """`scheme` is that of the ids of containers, `env` what each container is given."""
+    """`scheme` is that of the ids of containers, `env` what each container is given, and `mounts`
+    whether it can have volumes.
+    """
 
     scheme: str
+    mounts: bool
     env: Mapping[str, str]
 
     async def has(self, reference: str) -> bool:
@@ -67,6 +70,7 @@ class HostProcesses:
         self._sandbox = sandbox
         self._images = images
         self.env = env
+        self.mounts = sandbox.isolated
 
     async def has(self, reference: str) -> bool:
         return reference in self._images.pulled

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import podspec
 from .problems import Json
-from .resources import CONFIG_MAPS, SECRETS, Resource
+from .resources import CONFIG_MAPS, SECRETS, SERVICES, Resource
 from .sandbox import Mount
 from .security import share
 from .store import Store
@@ -144,6 +144,21 @@ def values(obj: Json) -> dict[str, bytes]:
         **{k: v.encode() for k, v in plain.items()},
         **{k: base64.b64decode(v) for k, v in binary.items()},
     }
+
+
+def hosts(store: Store, pod: Json, address: str) -> str:
+    """The names that a container knows: its own, its aliases, and those of the Services."""
+    meta = pod["metadata"]
+    lines = ["127.0.0.1 localhost", "::1 localhost", f"{address} {meta['name']}"]
+    for alias in pod["spec"].get("hostAliases") or []:
+        lines.append(f"{alias['ip']} {' '.join(alias.get('hostnames') or [])}")
+    for one in store.each(SERVICES):
+        name, namespace = one["metadata"]["name"], one["metadata"]["namespace"]
+        full = f"{name}.{namespace}"
+        short = [name] if namespace == meta["namespace"] else []
+        names = [*short, full, f"{full}.svc", f"{full}.svc.cluster.local"]
+        lines.append(f"{address} {' '.join(names)}")
+    return "\n".join(lines) + "\n"
 
 
 def environment(store: Store, pod: Json, container: Json, address: str) -> dict[str, str]:

@@ -121,3 +121,18 @@ def test_side_by_side_containers_share_a_volume(pod: Pods, ended: Any, log: Any)
     with pytest.raises(ApiException) as refused:
         log()
     assert "choose one of: [main other]" in str(refused.value.body)
+
+
+def test_names_of_services_and_aliases(
+    core: Core, ns: str, pod: Pods, ended: Any, log: Any
+) -> None:
+    spec = {"clusterIP": "None", "ports": [{"port": 80}]}
+    core.create_namespaced_service(ns, {"metadata": {"name": "front"}, "spec": spec})
+    script = (
+        f"for n in front front.{ns}.svc front.{ns}.svc.cluster.local alias; do getent hosts $n;"
+    )
+    aliases = [{"ip": "127.0.0.9", "hostnames": ["alias"]}]
+    pod("p", f"{script} done", hostAliases=aliases)
+    assert ended().status.phase == "Succeeded"
+    addresses = [line.split()[0] for line in log().splitlines()]
+    assert addresses == ["127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.9"]
