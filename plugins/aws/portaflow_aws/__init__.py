@@ -12,5 +12,6 @@ def portaflow_backends() -> Iterable[BackendSpec]:
     return (
         BackendSpec("emr", "compute", "portaflow_aws.emr:Emr"),
         BackendSpec("emr-serverless", "compute", "portaflow_aws.serverless:EmrServerless"),
+        BackendSpec("eks", "container", "portaflow_aws.eks:Eks"),
         BackendSpec("s3", "store", "portaflow_aws.s3:S3"),
     )

@@ -20,7 +20,7 @@ PACE = 0.02  # a cluster takes so much of two seconds
 @pytest.fixture(scope="session")
 def local_aws() -> Iterator[Clouds]:
     before = dict(os.environ)
-    with emulate("aws", pace=PACE) as clouds, tempfile.TemporaryDirectory() as folder:
+    with emulate("aws", "kubernetes", pace=PACE) as clouds, tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder  # where drivers remember what they have asked for
         os.environ.clear()
         os.environ.update(clouds.environ({**before, "TMPDIR": folder}))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from portaflow.backend import (
     SUPPORTED,
@@ -27,16 +27,13 @@ from .jobs import JobDriver
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Which cluster, whose rights, and what each pod has that no pipeline knows of.
+class Pods:
+    """Whose rights pods have, and what each has that no pipeline knows of.
 
     `run_as_user`: 0 is root, -1 the image's own user. `keep`: seconds that what has ended
     stays, with its log. `pod_template` is laid over the pod's metadata and spec.
     """
 
-    kubeconfig: Path | None = None
-    context: str = ""
-    connection: str = ""
     namespace: str = ""
     service_account: str = ""
     image_pull_secrets: tuple[str, ...] = ()
@@ -47,12 +44,21 @@ class Config:
     pod_template: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Config(Pods):
+    """Which cluster: that of a kubeconfig, of an Airflow connection, or the one we are in."""
+
+    kubeconfig: Path | None = None
+    context: str = ""
+    connection: str = ""
+
+
 class ContainerDriver(JobDriver[ContainerSpec]):
     """Containers as Jobs."""
 
     kind: Kind = "container"
 
-    def __init__(self, api: Api, config: Config) -> None:
+    def __init__(self, api: Api, config: Pods) -> None:
         super().__init__(api)
         self._config = config
 
@@ -96,9 +102,7 @@ class ContainerDriver(JobDriver[ContainerSpec]):
         return fits
 
 
-def job_of(
-    name: str, kind: str, spec: Any, pod: Mapping[str, Any], config: Config
-) -> dict[str, Any]:
+def job_of(name: str, kind: str, spec: Any, pod: Mapping[str, Any], config: Pods) -> dict[str, Any]:
     """A Job with what the target's settings say of all pods."""
     of_target = {
         "serviceAccountName": config.service_account,
@@ -118,7 +122,7 @@ class Kubernetes(ContainerRun):
     """Runs containers on the cluster of a kubeconfig, or on the one where portaflow runs."""
 
     name = "kubernetes"
-    Config = Config
+    Config: ClassVar[type[Any]] = Config
     capabilities = {
         Capability.IMAGES: SUPPORTED,
         Capability.LIMITS: SUPPORTED,
