@@ -50,6 +50,9 @@ class Access:
         user = User(f"system:serviceaccount:{namespace}:{name}", expires=expires)
         return self.issue(user), expires
 
+    def revoke(self, token: str) -> None:
+        self._users.pop(token, None)
+
     def authenticate(self, authorization: str) -> User:
         kind, _, token = authorization.partition(" ")
         if kind.lower() == "bearer" and token:

@@ -45,6 +45,7 @@ class Machine:
     setups: asyncio.Semaphore
     disk: Executor  # one thread: a folder that is removed may keep the kernel busy for long
     token: Callable[[str, str, int], str]  # of a namespace's account, for some seconds
+    revoke: Callable[[str], None]  # a token
 
     async def remove(self, *folders: Path) -> None:
         """Take folders away, and let clients have their turn meanwhile."""

@@ -132,6 +132,7 @@ class KubernetesEmulator(Emulator):
         machine = Machine(
             store, self._runtime, place.pace, self.log_size, _ADDRESS,
             asyncio.Semaphore(_SETUPS), self._disk, self._token,
+            self.access.revoke,
         )  # fmt: skip
         self.kubelet = Kubelet(machine, place.control, events, _made(place.folder / "pods"))
         jobs = JobController(store, api.add, deletion, events, place.pace)

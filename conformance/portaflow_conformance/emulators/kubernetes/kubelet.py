@@ -238,9 +238,7 @@ class Kubelet:
         await worker.stop(0)
         while not worker.done:
             await asyncio.sleep(0.01)
-        for container in [*worker.inits, *worker.mains]:
-            for log in container.logs:
-                log.close()
+        worker.forget()
         self.workers.pop(worker.uid, None)
         await self._machine.remove(worker.folder)
 

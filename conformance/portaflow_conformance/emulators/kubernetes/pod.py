@@ -64,6 +64,14 @@ class PodWorker:
             self._pod = found
         return self._pod
 
+    def forget(self) -> None:
+        """The pod is gone from the API: its logs are closed, and its tokens are good no more."""
+        for container in [*self.inits, *self.mains]:
+            for log in container.logs:
+                log.close()
+        for token in self._volumes.tokens:
+            self._machine.revoke(token)
+
     def container(self, name: str) -> Container | None:
         return next((c for c in [*self.inits, *self.mains] if c.name == name), None)
 

@@ -34,6 +34,7 @@ class Volumes:
     def __init__(self, store: Store, pod: Json, folder: Path, token: Token) -> None:
         self._store = store
         self._token = token
+        self.tokens: list[str] = []  # that are the pod's, and good as long as it is there
         self._pod = pod
         self._folder = folder
         self._made: dict[str, Path] = {}
@@ -98,6 +99,7 @@ class Volumes:
                 account = self._pod["spec"].get("serviceAccountName", "default")
                 seconds = told.get("expirationSeconds") or _TOKEN_LIFE
                 token = self._token(self._pod["metadata"]["namespace"], account, seconds)
+                self.tokens.append(token)
                 files[told["path"]] = (token.encode(), 0o644)
         return files
 

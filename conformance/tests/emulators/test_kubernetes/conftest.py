@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -146,14 +147,26 @@ def running(core: kubernetes.client.CoreV1Api, ns: str, until: Until) -> Callabl
     return wait
 
 
+_WEBSOCKETS = (1, 31)  # from which on kubectl has them
+
+
+def _version(kubectl: str) -> tuple[int, int]:
+    command = [kubectl, "version", "--client", "-o", "json"]
+    done = subprocess.run(command, check=True, timeout=60, capture_output=True)
+    told = json.loads(done.stdout)["clientVersion"]
+    return int(told["major"]), int(told["minor"].rstrip("+"))
+
+
 @pytest.fixture(scope="session")
 def binary() -> str:
     if shutil.which("kubectl") is None and os.getuid() == 0 and shutil.which("apt-get"):
         command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "kubernetes-client"]
         subprocess.run(command, check=False, timeout=240, capture_output=True)
     found = shutil.which("kubectl")
-    if found is None:
-        why = "no kubectl here (Debian: apt-get install kubernetes-client)"
+    why = "no kubectl here (Debian: apt-get install kubernetes-client)" if found is None else ""
+    if found is not None and (version := _version(found)) < _WEBSOCKETS:
+        why = f"kubectl {'.'.join(map(str, version))} speaks SPDY alone; 1.31 is needed"
+    if found is None or why:
         if os.environ.get("CI"):
             pytest.fail(why)
         pytest.skip(f"{why}: did not run")

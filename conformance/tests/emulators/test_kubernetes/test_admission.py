@@ -131,6 +131,27 @@ def test_pod_speaks_to_the_api_as_its_account(
     assert said == "['known', 'stranger']\n"
 
 
+def test_token_ends_with_its_pod(
+    cluster: Any, core: Core, ns: str, pod: Pods, running: Any, beside: Any, until: Any
+) -> None:
+    pod("p", "sleep 60", terminationGracePeriodSeconds=0)
+    running()
+    token, _ = beside("cat", "/var/run/secrets/kubernetes.io/serviceaccount/token")
+    stranger = cluster.connect()
+    stranger.configuration.api_key = {"authorization": f"Bearer {token}"}
+    stranger.configuration.refresh_api_key_hook = None
+
+    def status() -> int:
+        with pytest.raises(ApiException) as refused:
+            Core(stranger).list_namespaced_pod(ns)
+        code: int = refused.value.status
+        return code
+
+    assert status() == 403
+    core.delete_namespaced_pod("p", ns)
+    until(lambda: status() == 401)
+
+
 def test_pod_without_a_token(ns: str, pod: Pods, ended: Any) -> None:
     made = pod("p", "ls /var/run/secrets/kubernetes.io", automountServiceAccountToken=False)
     assert made.spec.volumes is None
