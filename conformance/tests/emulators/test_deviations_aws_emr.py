@@ -123,13 +123,14 @@ until(lambda: state(flow, one["Id"]), "RUNNING")
 def kept():
     found = s3.list_objects_v2(Bucket="logs", Prefix=f"emr/{flow}/").get("Contents", [])
     return [o["Key"].rpartition("/")[2] for o in found]
-print(kept())
+until(lambda: len(kept()), 3)
+print(state(flow, one["Id"]), log(flow, one["Id"], "stdout").strip())
 emr.cancel_steps(ClusterId=flow, StepIds=[one["Id"]], StepCancellationOption="TERMINATE_PROCESS")
 until(lambda: state(flow, one["Id"]), "CANCELLED")
 print(kept())
 """
     )
-    assert told == ["[]", "['controller.gz', 'stderr.gz', 'stdout.gz']"]
+    assert told == ["RUNNING begun", "['controller.gz', 'stderr.gz', 'stdout.gz']"]
 
 
 def test_deviation_emr_reach(client: Client, clouds: Clouds) -> None:

@@ -140,7 +140,7 @@ class Cluster:
 
     def add_steps(self, given: Iterable[Json], fault: Fault | None) -> list[Step]:
         """Raises RefusedError."""
-        new = [Step(self._shop, one, self._logs, fault) for one in given]
+        new = [Step(self._shop, one, self._logs, fault, self.lock) for one in given]
         with self.lock:
             self.need_alive()
             if sum(step.state in ACTIVE for step in self.steps) + len(new) > _MOST_ACTIVE:
@@ -275,30 +275,32 @@ class Cluster:
         """Run the steps until there is a reason to end."""
         idle = self._shop.control.now()
         while not self._over.is_set():
-            busy = self._tick()
-            if busy:
-                idle = self._shop.control.now()
-            elif not self.keep_alive and not any(step.state in ACTIVE for step in self.steps):
-                self.finish("ALL_STEPS_COMPLETED", "Steps completed")
-            elif self.auto_termination is not None:
-                limit = float(self.auto_termination.get("IdleTimeout", 3600))
-                if self._shop.control.now() - idle > limit:
-                    self.finish("ALL_STEPS_COMPLETED", "Auto-terminated: the cluster was idle")
-            if self._fault and self._fault.effect == "die":
-                late = time.time() > (self._ready or 0) + self._fault.seconds
-                if late if self._fault.seconds else busy:
-                    self._fail("INSTANCE_FAILURE", "The master node was terminated")
+            with self.lock:
+                busy = self._tick()
+                if busy:
+                    idle = self._shop.control.now()
+                self._look(busy, self._shop.control.now() - idle)
             self._over.wait(_TICK)
+
+    def _look(self, busy: bool, idle: float) -> None:
+        """End when there is nothing to do, or an order to die."""
+        if not (busy or self.keep_alive or any(step.state in ACTIVE for step in self.steps)):
+            self.finish("ALL_STEPS_COMPLETED", "Steps completed")
+        if self.auto_termination and idle > self.auto_termination["IdleTimeout"]:
+            self.finish("ALL_STEPS_COMPLETED", "Auto-terminated: the cluster was idle")
+        if self._fault and self._fault.effect == "die":
+            late = time.time() > (self._ready or 0) + self._fault.seconds
+            if late if self._fault.seconds else busy:
+                self._fail("INSTANCE_FAILURE", "The master node was terminated")
 
     def _tick(self) -> bool:
         """Start the steps whose turn it is; whether any runs."""
-        with self.lock:
-            running = sum(step.state in ACTIVE[1:] for step in self.steps)
-            for step in self.steps:
-                if running < self.concurrency and not self._over.is_set():
-                    running += step.start(self._ended_step)
-            self._become("RUNNING" if running else "WAITING")
-            return running > 0
+        running = sum(step.state in ACTIVE[1:] for step in self.steps)
+        for step in self.steps:
+            if running < self.concurrency and not self._over.is_set():
+                running += step.start(self._ended_step)
+        self._become("RUNNING" if running else "WAITING")
+        return running > 0
 
     def _ended_step(self, step: Step) -> None:
         if step.state != "FAILED" or step.on_failure == "CONTINUE" or self.concurrency > 1:

@@ -67,8 +67,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         "EMR",
-        "keeps the logs of a step while it runs, some minutes late; of Hadoop a syslog, too",
-        "keeps them when it has ended, at once",
+        "keeps the logs of a step some minutes late; of Hadoop a syslog, too",
+        "keeps them every two seconds, and before it tells of the step's end",
         key="emr_logs",
     ),
     Deviation(

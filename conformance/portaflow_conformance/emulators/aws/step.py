@@ -25,7 +25,14 @@ _ERROR = re.compile(r"^.*\b\w*(?:Exception|Error)\b.*$", re.MULTILINE)
 class Step:
     """Its thread begins when its turn comes: to start it, and to keep its logs, may take long."""
 
-    def __init__(self, shop: Shop, given: dict[str, Any], logs: str, fault: Fault | None) -> None:
+    def __init__(
+        self,
+        shop: Shop,
+        given: dict[str, Any],
+        logs: str,
+        fault: Fault | None,
+        lock: threading.RLock,
+    ) -> None:
         self.id = identity("s-")
         self.state = "PENDING"
         self.fault = fault
@@ -41,7 +48,7 @@ class Step:
         self._ended: float | None = None
         self._grace = 0.0
         self._cancelled = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = lock  # its cluster's: what a step's end means for that follows at once
         self._failure: dict[str, str] = {}
         self._thread: threading.Thread | None = None
 
@@ -75,7 +82,7 @@ class Step:
         return hidden(self.fault, self._created)
 
     def start(self, ended: Callable[[Step], None]) -> bool:
-        """Run it, if it may begin; `ended` is called when it has failed or completed."""
+        """Run it, if it may begin; `ended` is called when it has ended."""
         with self._lock:
             if self.state != "PENDING" or (self.fault and self.fault.effect == "hang"):
                 return False
@@ -112,7 +119,6 @@ class Step:
         self._failure = self._said()  # the cluster's folder goes when it ends
         with self._lock:
             self.state, self._ended = state, ended_at
-        if state != "CANCELLED":
             ended(self)
 
     def _run(self) -> int | None:
