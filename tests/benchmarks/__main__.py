@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("startup", "plans", "tasks", "store", "buckets", "memory", "demo")
+NAMES = ("startup", "plans", "tasks", "store", "buckets", "memory", "clouds", "s3", "demo")
 
 
 def main(names: list[str]) -> int:

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import get_args
 
-import psutil
 import pytest
 from portaflow_conformance.emulators.clouds import EMULATORS, Clouds
 from portaflow_conformance.emulators.command import emulate as emulate_command
@@ -244,15 +243,9 @@ def test_the_page_tells_every_option_effect_and_variable(clouds: Clouds) -> None
 # -- all of them
 
 
-def test_all_clouds_start_fast_are_small_and_leave_nothing(start: Start, left: Left) -> None:
-    began = time.monotonic()
+def test_all_clouds_start_together_and_leave_nothing(start: Start, left: Left) -> None:
     one = start(*EMULATORS, "--json")
     env = one.environment()
-    took = time.monotonic() - began
-    pids = [one.child.pid, *(int(thing.partition(":")[0]) for thing in left() if ":" in thing)]
-    memory = sum(psutil.Process(pid).memory_full_info().pss for pid in set(pids)) / 2**20
     one.child.send_signal(signal.SIGTERM)
     assert (one.ended()[0], left()) == (0, [])
     assert closed(env)
-    assert memory < 400
-    assert took < 3 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

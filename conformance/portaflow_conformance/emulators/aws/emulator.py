@@ -32,7 +32,10 @@ _TWO = (
 
 
 class AwsEmulator(Emulator):
+    """`store` is the port of the store itself, in the clear: no fault strikes there."""
+
     name: ClassVar[str] = "aws"
+    store: int
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
@@ -64,7 +67,7 @@ class AwsEmulator(Emulator):
         front = Front(self.place, pem, store.port, keys, env)
         self._undo.callback(front.stop)
         store.wait()
-        self._s3, self._front = s3.port, front.port
+        self.store, self._s3, self._front = store.port, s3.port, front.port
 
     def _reached_by_jobs(self) -> Mapping[str, int]:
         routes: dict[str, int] = {}
