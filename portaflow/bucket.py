@@ -81,4 +81,5 @@ class Bucket(ObjectStore):
         bucket = self.root.partition("://")[2].partition("/")[0]
         advice = (one.format(bucket=bucket) for one in astuple(self.advice))
         fix = next((one for one in advice if told.endswith(f"; {one}")), "")
-        return Finding(what=what, ok=False, detail=told.removesuffix(f"; {fix}"), fix=fix)
+        _, _, cause = told.removesuffix(f"; {fix}").partition(": ")  # `what` says where
+        return Finding(what=what, ok=False, detail=cause or told, fix=fix)

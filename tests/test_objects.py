@@ -211,7 +211,7 @@ def test_doctor_does_what_a_run_does_and_leaves_nothing(bucket: Memory) -> None:
 def test_doctor_names_the_fix() -> None:
     (one,) = Memory(Config(), lambda bucket: Shut()).check()
     assert (one.ok, one.fix) == (False, "make bucket")
-    assert one.detail == "mem://bucket/prefix: NoSuchBucket: no."
+    assert (one.what, one.detail) == ("list mem://bucket/prefix", "NoSuchBucket: no.")
 
 
 @pytest.mark.parametrize(
