@@ -244,6 +244,30 @@ def test_targets_tells_every_setting_of_this_machines_backends() -> None:
     assert {name.strip("`") for name, _ in told if name[0] == "`"} == settings
 
 
+def test_targets_tells_every_setting_of_aws() -> None:
+    part = section("docs/targets.md", "## AWS")
+    backends = installed_backends()
+    offers = [o for o in backends if o.distribution == "portaflow-aws" and o.spec.kind != "store"]
+    pods = {f.name for f in fields(backends.load("container", "kubernetes").Config)}
+    settings = {
+        (f.name, o.spec.name)
+        for o in offers
+        for f in fields(backends.load(o.spec.kind, o.spec.name).Config)
+        if f.name == "connection" or not (o.spec.name == "eks" and f.name in pods)
+    }
+    names = {o.spec.name for o in offers}
+    told = rows(part)
+    assert {cells[1].strip("`") for cells in told if len(cells) == 3} == names
+    said = {
+        (cells[0].strip("`"), name)
+        for cells in told
+        if len(cells) == 4
+        for name in (names if cells[1] == "all" else re.findall(r"`([^`]+)`", cells[1]))
+    }
+    assert said == settings
+    assert pods - {"kubeconfig", "context", "connection"} <= set(re.findall(r"`(\w+)`", part))
+
+
 # -- the README
 
 
