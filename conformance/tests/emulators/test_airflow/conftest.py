@@ -50,6 +50,8 @@ RunDag = Callable[..., Ran]
 def _environ(home: Path, base: dict[str, str]) -> dict[str, str]:
     return {
         **{name: value for name, value in base.items() if not name.startswith("AIRFLOW_")},
+        # As where it is activated: EksPodOperator looks for Airflow's Python there.
+        "PATH": os.pathsep.join((str(PYTHON.parent), base.get("PATH", os.defpath))),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -87,7 +89,7 @@ def run_dag(migrated: Path, tmp_path: Path) -> RunDag:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=1500,
         )
         assert done.returncode == 0, done.stdout
         return Ran(**json.loads(told.read_text("utf-8")), log=done.stdout)

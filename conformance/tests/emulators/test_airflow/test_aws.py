@@ -9,7 +9,7 @@ from portaflow_conformance.emulators.control import Fault
 from ..aws_client import make_ready
 from .conftest import RunDag
 
-pytestmark = pytest.mark.timeout(900)  # many starts of Spark in one test
+pytestmark = pytest.mark.timeout(1800)  # many starts of Spark in one test
 
 
 @pytest.fixture(scope="module", autouse=True)
