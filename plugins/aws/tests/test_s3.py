@@ -155,6 +155,20 @@ with one.open("s3://mine/p/lost", "rb") as stream:
     assert [fault.hit for fault in lost] == [1] * len(lost)
 
 
+def test_a_create_whose_answer_is_lost_is_not_taken_for_somebody_elses(
+    run: Run, clouds: Clouds
+) -> None:
+    clouds.control.order(Fault(effect="reset-after", operation="aws:s3.PutObject"))
+    told = run("""
+one = fs()
+path = "s3://mine/p/created"
+told += [said(one.pipe_file, path, b"1", mode="create"), one.cat_file(path).decode()]
+told += [said(one.pipe_file, path, b"2", mode="create"), one.cat_file(path).decode()]
+""")
+    assert (told[0][0], told[0][2], told[1]) == ("UnavailableError", True, "1")
+    assert (told[2][0], told[3]) == ("FileExistsError", "1")
+
+
 def test_an_upload_that_is_given_up_leaves_no_parts(run: Run, clouds: Clouds) -> None:
     before = clouds.control.count("aws:s3.AbortMultipartUpload")
     told = run("""
