@@ -31,8 +31,7 @@ root=$base/root parts=
 
 _WHOLE = r"""
 mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$root"
-for one in $closed; do chmod o+x "$root$one"; done
-mkdir -p "$root/proc" "$root/sys" "$root/dev"
+for one in $closed; do chmod go+x "$root$one"; done
 mount -t overlay overlay \
     -o "lowerdir=/dev,upperdir=$base/devices,workdir=$base/devwork" "$root/dev"
 """
@@ -67,13 +66,13 @@ for one in pts shm; do mount --bind "/dev/$one" "$root/dev/$one"; done
 for one in $own; do mount --rbind "$one" "$root$one" 2>/dev/null || :; done  # may have gone
 while [ "$1" != -- ]; do
     if [ -d "$1" ]; then
-        mkdir -p "$root$2"
-    else
-        mkdir -p "$(dirname "$root$2")"
-        [ -e "$root$2" ] || : > "$root$2"
+        [ -d "$root$2" ] || mkdir -p "$root$2"
+    elif [ ! -e "$root$2" ]; then
+        over=$root${2%/*}
+        [ -d "$over" ] || mkdir -p "$over"
+        : > "$root$2"
     fi
-    mount --bind "$1" "$root$2"
-    if [ "$3" = ro ]; then mount -o remount,bind,ro "$root$2"; fi
+    mount --bind -o "$3" "$1" "$root$2"
     shift 3
 done
 shift
@@ -227,6 +226,6 @@ def _closed(others: Sequence[str]) -> list[str]:
     for start in (sys.executable, os.path.realpath(sys.executable), sys.prefix, sys.base_prefix):
         for folder in map(str, Path(start).parents):
             elsewhere = any(f"{folder}/".startswith(f"{other}/") for other in others)
-            if not elsewhere and " " not in folder and not os.stat(folder).st_mode & 0o001:
+            if not elsewhere and " " not in folder and not os.stat(folder).st_mode & 0o011 == 0o011:
                 found.append(folder)
     return list(dict.fromkeys(found))
