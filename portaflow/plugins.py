@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pluggy
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -161,9 +161,13 @@ def _speaks(version: str) -> bool:
 
 def _checker(config: type[Any]) -> TypeAdapter[Any]:
     """A twin of a plain Config dataclass that checks types and refuses unknown keys."""
+    types = get_type_hints(config, include_extras=True)  # an inherited one's, where it was written
     twin = dataclasses.make_dataclass(
         config.__name__,
-        [(f.name, f.type, dataclasses.field(**_default(f))) for f in dataclasses.fields(config)],
+        [
+            (f.name, types[f.name], dataclasses.field(**_default(f)))
+            for f in dataclasses.fields(config)
+        ],
         kw_only=True,
         namespace={"__module__": config.__module__},
     )

@@ -53,6 +53,26 @@ def names(registry: Registry) -> set[str]:
     return {offer.spec.name for offer in registry}
 
 
+def test_settings_may_be_inherited_from_a_config_of_another_module(
+    folder: Path, install: Install
+) -> None:
+    spec = "BackendSpec('x', 'store', 'heir_store:Store')"
+    install(folder, "heir", f"{HEAD}    return [{spec}]\n")
+    lazily = "from __future__ import annotations\n"
+    mapping = "from collections.abc import Mapping\n"
+    (folder / "heir_base.py").write_text(
+        lazily + mapping + BACKEND.replace("size: int = 1", "sizes: Mapping[str, int]")
+    )
+    base = "from heir_base import Config as Base\n"
+    own = BACKEND.replace("class Config:", "class Config(Base):")
+    (folder / "heir_store.py").write_text(lazily + base + own)
+    registry = installed()
+    opened = registry.open("store", "x", {"sizes": {"a": 1}, "size": 2}, Path())
+    assert (opened.config.sizes, opened.config.size) == ({"a": 1}, 2)
+    with pytest.raises(TargetError, match="sizes"):
+        registry.open("store", "x", {"sizes": {"a": "b"}}, Path())
+
+
 def test_a_plugin_of_a_stranger_is_found_like_our_own(folder: Path, install: Install) -> None:
     spec = "BackendSpec('x', 'store', 'stranger_store:Store')"
     install(folder, "stranger", f"{HEAD}    return [{spec}]\n")
