@@ -42,10 +42,16 @@ class Clouds:
     """Stand-ins that run. `env` is what a client needs; `control` orders faults."""
 
     def __init__(
-        self, names: Iterable[str | type[Emulator]], *, pace: float, seed: int, log: Path | None
+        self,
+        names: Iterable[str | type[Emulator]],
+        *,
+        pace: float,
+        seed: int,
+        log: Path | None,
+        images: Mapping[str, Path] = MappingProxyType({}),
     ) -> None:
         self._names = list(dict.fromkeys(names))
-        self._pace, self._seed, self._log = pace, seed, log
+        self._pace, self._seed, self._log, self._images = pace, seed, log, images
         self._undo = ExitStack()
         self._table: Mapping[str, int] = {}
         self._keepers: list[_Keeper] = []
@@ -98,6 +104,7 @@ class Clouds:
                     others=MappingProxyType(emulators),
                     abort=proxy.abort,
                     removes=janitor.removes,
+                    images=self._images,
                 )
             )
         self.emulators = emulators
@@ -131,14 +138,19 @@ class Clouds:
 
 @contextmanager
 def emulate(
-    *names: str | type[Emulator], pace: float = 0.1, seed: int = 0, log: Path | None = None
+    *names: str | type[Emulator],
+    pace: float = 0.1,
+    seed: int = 0,
+    log: Path | None = None,
+    images: Mapping[str, Path] = MappingProxyType({}),
 ) -> Iterator[Clouds]:
     """Run stand-ins, by name or by class, in this process for as long as it is entered.
 
     `pace` stretches the time that states take (0 is at once), `seed` decides about faults with
-    a probability, `log` gets each call as a line of JSON.
+    a probability, `log` gets each call as a line of JSON, `images` are folders with a Dockerfile
+    that pods may name as their image.
     """
-    clouds = Clouds(names, pace=pace, seed=seed, log=log)
+    clouds = Clouds(names, pace=pace, seed=seed, log=log, images=images)
     clouds.start()
     try:
         yield clouds

@@ -55,6 +55,13 @@ class _Split(click.Command):
     type=click.Path(path_type=Path, dir_okay=False),
     help="Append each call to this file, as a line of JSON.",
 )
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    help="An image of pods that is a folder with a Dockerfile; again for another.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the environment as JSON.")
 @click.pass_context
 def emulate(
@@ -63,6 +70,7 @@ def emulate(
     pace: float,
     seed: int,
     log: Path | None,
+    images: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Run clouds on this machine: aws, gcp, kubernetes. Jobs in them really run.
@@ -83,7 +91,7 @@ def emulate(
         except OSError as error:
             raise click.BadParameter(f"{log}: {error.strerror}", param_hint="--log") from error
     began = time.monotonic()
-    clouds = Clouds(names, pace=pace, seed=seed, log=log)
+    clouds = Clouds(names, pace=pace, seed=seed, log=log, images=_folders(images))
     life = _Life()
     with Interrupts(life.told):
         try:
@@ -99,6 +107,16 @@ def emulate(
             clouds.stop()
     _tell_refused(clouds)
     ctx.exit(code)
+
+
+def _folders(images: Sequence[str]) -> dict[str, Path]:
+    """Image -> folder."""
+    pairs = [text.partition("=") for text in images]
+    for name, _, folder in pairs:
+        if not name or not Path(folder, "Dockerfile").is_file():
+            text = f"{name}={folder}: say NAME=FOLDER, where a folder holds a Dockerfile"
+            raise click.BadParameter(text, param_hint="--image")
+    return {name: Path(folder).absolute() for name, _, folder in pairs}
 
 
 class _Life:

@@ -38,6 +38,7 @@ class Place:
     starts. `abort(port)` resets the tunnel whose end a server sees as its peer's port, and
     tells whether there is one: for servers that cannot reset a connection themselves (gRPC).
     `removes(path)` names what is made outside of the folder, before it is: it goes at the end, too.
+    `images` are the container images that are folders with a Dockerfile, by name.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Place:
     others: Mapping[str, Emulator] = field(default_factory=dict)
     abort: Callable[[int], bool] = _no_tunnel
     removes: Callable[[Path], None] = _left
+    images: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,11 @@ from .api import Api
 from .container import Machine
 from .deletion import Deletion
 from .events import Events
+from .folders import FolderImage, WithFolders
 from .images import Images
 from .jobs import JobController
 from .kubelet import Kubelet
+from .network import Network
 from .podman import Podman
 from .problems import Json
 from .resources import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS
@@ -60,6 +62,8 @@ class KubernetesEmulator(Emulator):
         self.images = Images()
         self.log_size = _LOG_SIZE
         self.access = Access(place.control.now)
+        self._network = Network(place)
+        self._folders: dict[str, FolderImage] = {}
         self.port = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._disk = ThreadPoolExecutor(1, "kubernetes-disk")
@@ -85,6 +89,7 @@ class KubernetesEmulator(Emulator):
         return {"KUBECONFIG": str(self.kubeconfig)}
 
     def start(self) -> None:
+        self._folders = {n: FolderImage.of(folder) for n, folder in self.place.images.items()}
         ready: list[BaseException | None] = []
         up = threading.Event()
 
@@ -165,7 +170,11 @@ class KubernetesEmulator(Emulator):
                 f"{_PODS} is {given!r}; pods run by {HostProcesses.scheme!r} (as when it is not "
                 f"set) or by {Podman.scheme!r}"
             )
-        return HostProcesses(sandbox, self.images, self._base_env())
+        processes = HostProcesses(sandbox, self.images, self._base_env())
+        beside = len(self.place.others) > 1 and processes.mounts
+        if beside:
+            self._network.start()
+        return WithFolders(processes, self._folders, self._network if beside else None)
 
     def _base_env(self) -> dict[str, str]:
         here = str(Path(sys.executable).parent)
@@ -237,6 +246,7 @@ class KubernetesEmulator(Emulator):
         finally:
             loop.call_soon_threadsafe(loop.stop)
             self._disk.shutdown()
+            self._network.stop()
             if self._thread is not None:
                 self._thread.join(_STOP)
             shutil.rmtree(self.place.folder, ignore_errors=True)

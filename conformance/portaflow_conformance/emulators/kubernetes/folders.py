@@ -25,6 +25,7 @@ from portaflow.errors import RunError
 
 from ..spark import cache_folder
 from .images import Image
+from .network import Network
 from .process import Process, Sink
 from .runtime import Order, Runtime
 from .sandbox import Mount
@@ -32,7 +33,9 @@ from .security import Security
 
 ENVIRONMENT = "/opt/image"  # where a container sees the environment of its image
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_SILENT = ("FROM", "RUN", "COPY", "ADD", "LABEL", "EXPOSE", "ARG", "MAINTAINER", "USER", "STOPSIGNAL")
+_SILENT = (  # what they do is done by the environment and the copy, or needs no doing
+    "FROM", "RUN", "COPY", "ADD", "LABEL", "EXPOSE", "ARG", "MAINTAINER", "USER", "STOPSIGNAL",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,9 @@ class FolderImage:
         except OSError as error:
             raise RunError(f"{file}: {error.strerror}; an image is a folder with one") from error
         env: dict[str, str] = {}
-        work, entrypoint, arguments = "/", (), ()
+        work = "/"
+        entrypoint: tuple[str, ...] = ()
+        arguments: tuple[str, ...] = ()
         for name, rest in _instructions(text, file):
             match name:
                 case "ENV":
@@ -68,6 +73,12 @@ class FolderImage:
         env["PATH"] = f"{ENVIRONMENT}/bin:{env['PATH']}"
         image = Image(entrypoint, arguments, tuple(env.items()))
         return cls(folder, work, image, _environment(folder / "requirements.txt"))
+
+    def program(self, command: Sequence[str]) -> Sequence[str]:
+        """The command with its program where the container has it: nobody outside sees it."""
+        if command and "/" not in command[0] and (self.environment / "bin" / command[0]).exists():
+            return [f"{ENVIRONMENT}/bin/{command[0]}", *command[1:]]
+        return command
 
 
 def _instructions(text: str, file: Path) -> Iterator[tuple[str, str]]:
@@ -131,16 +142,20 @@ def _run(command: Sequence[str], requirements: Path) -> None:
 
 
 class WithFolders:
-    """A runtime that knows images which are folders beside those of another runtime."""
+    """A runtime that knows images which are folders beside those of another runtime, and gives
+    its containers a network.
+    """
 
-    def __init__(self, inner: Runtime, images: Mapping[str, Path]) -> None:
-        self._inner = inner
-        self._images = {name: FolderImage.of(folder) for name, folder in images.items()}
+    def __init__(
+        self, inner: Runtime, images: Mapping[str, FolderImage], network: Network | None
+    ) -> None:
+        self._inner, self._images, self._network = inner, images, network
         self.scheme, self.mounts = inner.scheme, inner.mounts
 
     @property
     def env(self) -> Mapping[str, str]:
-        return self._inner.env
+        network = self._network.env() if self._network else {}
+        return {**network, **self._inner.env}
 
     async def has(self, reference: str) -> bool:
         return reference in self._images or await self._inner.has(reference)
@@ -151,6 +166,8 @@ class WithFolders:
         return await self._inner.image(reference, pull=pull)
 
     async def start(self, order: Order, sink: Sink) -> Process:
+        if self._network:
+            order = replace(order, mounts=[self._network.mount(), *order.mounts])
         if found := self._images.get(order.image):
             copy = order.base.with_name(f"{order.base.name}-image")
             shutil.rmtree(copy, ignore_errors=True)
@@ -160,7 +177,10 @@ class WithFolders:
                 Mount(found.environment, ENVIRONMENT, read_only=True),
                 *([Mount(copy, found.work)] if found.work != "/" else []),
             ]
-            order = replace(order, mounts=[*own, *order.mounts], work=order.work or found.work)
+            order = replace(
+                order, mounts=[*own, *order.mounts], work=order.work or found.work,
+                command=found.program(order.command),
+            )  # fmt: skip
         return await self._inner.start(order, sink)
 
     async def beside(

@@ -25,15 +25,17 @@ class Network:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._folder = place.folder / "network"
-        self._proxy = Proxy(place.control, self._routes)
+        self._proxy: Proxy | None = None
         self._env: dict[str, str] | None = None
 
     def start(self) -> None:
         self._folder.mkdir(mode=0o755)
+        self._proxy = Proxy(self._place.control, self._routes)
         self._proxy.start()
 
     def stop(self) -> None:
-        self._proxy.stop()
+        if self._proxy is not None:
+            self._proxy.stop()
 
     def _routes(self) -> Mapping[str, int]:
         routes: dict[str, int] = {}
@@ -47,6 +49,7 @@ class Network:
     def env(self) -> Mapping[str, str]:
         """What a container is given; asked for first when all stand-ins have started."""
         if self._env is None:
+            assert self._proxy is not None
             authority = self._place.authority
             env = routing(self._folder, authority, self._proxy.port)
             for other in self._place.others.values():
@@ -58,9 +61,7 @@ class Network:
                 copy.chmod(0o644)
                 env = {k: v.replace(str(file), str(copy)) for k, v in env.items()}
             self._env = {
-                k: v.replace(str(self._folder), _WHERE)
-                for k, v in env.items()
-                if k not in _OURS
+                k: v.replace(str(self._folder), _WHERE) for k, v in env.items() if k not in _OURS
             }
         return self._env
 

@@ -40,7 +40,9 @@ class Runtime(Protocol):
 
     scheme: str
     mounts: bool
-    env: Mapping[str, str]
+
+    @property
+    def env(self) -> Mapping[str, str]: ...
 
     async def has(self, reference: str) -> bool:
         """Whether the image is there and need not be pulled."""
