@@ -120,7 +120,9 @@ told += [latest.payload.data == b"hush \\xff", refused(secrets.get_secret, name=
     assert "aHVz" not in repr(clouds.control.seen())  # "hus" by base64
 
 
-def test_plain_http_with_a_token_is_answered_as_google_does(client: Client) -> None:
+def test_plain_http_with_a_token_is_answered_as_google_does(client: Client, clouds: Clouds) -> None:
+    # It is still being made when it is to be stopped, and so cannot be.
+    clouds.control.order(Fault(effect="hang", operation="gcp:dataproc.CreateCluster"))
     told = client(
         _PLAIN
         + """
