@@ -1,4 +1,4 @@
-"""The local GCS as Google's async client sees it, which speaks gRPC, unmodified."""
+"""The local GCS as Google's clients see it that speak gRPC, unmodified: the async one, mostly."""
 
 from __future__ import annotations
 
@@ -312,3 +312,17 @@ async def main():
         + _END
     )
     assert told == [1, [], [], ["x"], "UNAUTHENTICATED", "UNAUTHENTICATED"]
+
+
+def test_the_synchronous_client_of_grpc_reads_the_same_objects(client: Client) -> None:
+    told = client("""
+from google.cloud import storage, _storage_v2 as v2
+from google.cloud.storage.grpc_client import GrpcClient
+storage.Client().create_bucket("plainly").blob("x").upload_from_string("hello")
+api = GrpcClient(project="portaflow-local").grpc_client
+where = "projects/_/buckets/plainly"
+told += [api.get_bucket(name=where).bucket_id, [o.name for o in api.list_objects(parent=where)]]
+parts = api.read_object(request=v2.ReadObjectRequest(bucket=where, object_="x"))
+told += [b"".join(part.checksummed_data.content for part in parts).decode()]
+""")
+    assert told == ["plainly", ["x"], "hello"]
