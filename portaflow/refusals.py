@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .errors import RejectedError, UnavailableError
 
 _LONGEST = 300  # characters told of a provider's own words
+_CODE = re.compile(r"<Code>(.+?)</Code>|\(code: (\w+)\)")
 _REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"})
 _CREDENTIALS = frozenset(
     {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed"}
@@ -32,7 +33,7 @@ def refused(uri: str, error: Exception, advice: Advice) -> Exception:
     if kind == "AlreadyExistsError":
         return FileExistsError(uri)
     where = f"{uri}: {_cause(text)}"
-    code = found[1] if (found := re.search("<Code>(.+?)</Code>", text)) else ""
+    code = found[1] or found[2] if (found := _CODE.search(text)) else ""
     if code == "NoSuchBucket":
         bucket = uri.partition("://")[2].partition("/")[0]
         return RejectedError(f"{where}; {advice.missing.format(bucket=bucket)}")
@@ -41,11 +42,12 @@ def refused(uri: str, error: Exception, advice: Advice) -> Exception:
     status = int(found[1]) if (found := re.search(r"status code: (\d{3})", text)) else 0
     if kind == "UnauthenticatedError" or status == 401 or code in _CREDENTIALS:
         return PermissionError(f"{where}; {advice.credentials}")
-    if kind == "PermissionDeniedError" or status == 403:  # of a list it is a GenericError
+    denied = status == 403 or code == "AccessDenied"  # so it is told of a list, of removals
+    if kind == "PermissionDeniedError" or denied:
         return PermissionError(f"{where}; {advice.rights}")
-    if not status:
+    if not status and not code:
         return UnavailableError(f"{where}; {advice.unreachable}")
-    if status < 500 and status not in (408, 409, 429):
+    if 400 <= status < 500 and status not in (408, 409, 429):
         return RejectedError(where)
     return UnavailableError(where)
 

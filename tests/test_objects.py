@@ -284,6 +284,19 @@ SAID = "Error performing GET https://x in 1ms - Server returned non-2xx status c
             GenericError(SAID + "429 Too Many Requests: "),
             *(UnavailableError, "s3://b/k: 429 Too Many Requests"),
         ),
+        (
+            GenericError("S3: request failed for key a: Access Denied (code: AccessDenied)"),
+            PermissionError,
+            "s3://b/k: S3: request failed for key a: Access Denied (code: AccessDenied); "
+            "give rights",
+        ),
+        (
+            GenericError("S3: request failed for key a: Reduce your rate (code: SlowDown)"),
+            *(
+                UnavailableError,
+                "s3://b/k: S3: request failed for key a: Reduce your rate (code: SlowDown)",
+            ),
+        ),
         (GenericError(SAID + "400 Bad Request: "), RejectedError, "s3://b/k: 400 Bad Request"),
         (
             GenericError("HTTP error: error sending request"),
