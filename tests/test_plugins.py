@@ -193,8 +193,8 @@ def test_a_distribution_that_cannot_be_read_is_reported(
 
 def test_what_is_broken_is_a_hint_for_who_asks_for_it(folder: Path, install: Install) -> None:
     install(folder, "cloud", "import nothing_of_that_name\n")
-    with pytest.raises(TargetError, match=r"no store backend 's3'.*plugin 'cloud' is broken: Mod"):
-        installed().load("store", "s3")
+    with pytest.raises(TargetError, match=r"no store backend 'tape'.*plugin 'cloud' is broken: Mod"):
+        installed().load("store", "tape")
 
 
 def test_interrupting_is_the_users_right(folder: Path, install: Install) -> None:
