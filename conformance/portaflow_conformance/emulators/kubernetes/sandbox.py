@@ -226,6 +226,6 @@ def _closed(others: Sequence[str]) -> list[str]:
     for start in (sys.executable, os.path.realpath(sys.executable), sys.prefix, sys.base_prefix):
         for folder in map(str, Path(start).parents):
             elsewhere = any(f"{folder}/".startswith(f"{other}/") for other in others)
-            if not elsewhere and " " not in folder and not os.stat(folder).st_mode & 0o011 == 0o011:
+            if not elsewhere and " " not in folder and os.stat(folder).st_mode & 0o011 != 0o011:
                 found.append(folder)
     return list(dict.fromkeys(found))
