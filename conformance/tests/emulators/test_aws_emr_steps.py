@@ -10,10 +10,16 @@ from portaflow_conformance.emulators.clouds import emulate
 from .aws_client import EMR, WORDS, make_jar, make_ready, python
 
 
-@pytest.mark.spark
-def test_main_classes_of_a_jar_and_scripts_that_submit_run(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def jar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_ready()
-    make_jar(tmp_path / "words.jar")
+    jar = tmp_path_factory.mktemp("jar") / "words.jar"
+    make_jar(jar)
+    return jar
+
+
+@pytest.mark.spark
+def test_main_classes_of_a_jar_and_scripts_that_submit_run(tmp_path: Path, jar: Path) -> None:
     script = """#!/bin/bash
 set -e
 aws s3 ls s3://data/in/ >&2
@@ -26,7 +32,7 @@ if curl -sS https://example.com/; then exit 9; fi
             f"""{EMR}
 s3.create_bucket(Bucket="logs")
 s3.create_bucket(Bucket="data")
-s3.upload_file({str(tmp_path / "words.jar")!r}, "data", "words.jar")
+s3.upload_file({str(jar)!r}, "data", "words.jar")
 s3.put_object(Bucket="data", Key="words.py", Body={WORDS!r}.encode())
 s3.put_object(Bucket="data", Key="run.sh", Body={script!r}.encode())
 s3.put_object(Bucket="data", Key="in/a.txt", Body=b"a b a\\nb a c\\n")
@@ -47,6 +53,30 @@ for each in ids:
     print(log(flow, each, "stderr"), file=sys.stderr)
 for name in ("jar", "script"):
     print(sorted(s3.get_object(Bucket="data", Key=f"{{name}}/part-00000")["Body"].read().split()))
+""",
+            clouds.environ(),
+            tmp_path,
+        )
+        counted = "[b'1', b'2', b'3', b'a', b'b', b'c']"
+        assert out.splitlines() == [
+            "COMPLETED ['counted 3']",
+            "COMPLETED ['hello <a b,>']",
+            "COMPLETED ['counted 3', 'it 123456789012']",
+            *(counted, counted),
+        ]
+        (refused,) = clouds.control.seen("proxy:Refused")
+        assert refused.params["host"] == "example.com"
+
+
+@pytest.mark.spark
+def test_a_main_class_runs_on_emr_serverless(tmp_path: Path, jar: Path) -> None:
+    with emulate("aws", pace=0) as clouds:
+        out = python(
+            f"""{EMR}
+s3.create_bucket(Bucket="data")
+s3.upload_file({str(jar)!r}, "data", "words.jar")
+s3.put_object(Bucket="data", Key="in/a.txt", Body=b"a b a\\nb a c\\n")
+jar, files = "s3://data/words.jar", ["s3://data/in/"]
 app = serverless.create_application(releaseLabel="emr-7.1.0", type="SPARK")["applicationId"]
 run = serverless.start_job_run(
     applicationId=app, executionRoleArn="arn:aws:iam::123456789012:role/job",
@@ -61,15 +91,7 @@ print(sorted(s3.get_object(Bucket="data", Key="serverless/part-00000")["Body"].r
             clouds.environ(),
             tmp_path,
         )
-        counted = "[b'1', b'2', b'3', b'a', b'b', b'c']"
-        assert out.splitlines() == [
-            "COMPLETED ['counted 3']",
-            "COMPLETED ['hello <a b,>']",
-            "COMPLETED ['counted 3', 'it 123456789012']",
-            *(counted, counted, "SUCCESS", counted),
-        ]
-        (refused,) = clouds.control.seen("proxy:Refused")
-        assert refused.params["host"] == "example.com"
+        assert out.splitlines() == ["SUCCESS", "[b'1', b'2', b'3', b'a', b'b', b'c']"]
 
 
 def test_commands_run_and_what_cannot_says_why(tmp_path: Path) -> None:
