@@ -23,7 +23,7 @@ from .errors import BackendError, UnavailableError
 from .refusals import Advice, refused
 
 _BLOCK = 2**20  # bytes that a reader takes at once
-_PART = 8 * 2**20  # bytes of a part of an upload; at most 10,000 of them
+_PART = 10 * 2**20  # bytes of a part of an upload, which has at most 10,000
 _LEAST_PART = 5 * 2**20
 _PAGE = 1000
 
