@@ -91,7 +91,8 @@ def run_dag(migrated: Path, tmp_path: Path) -> RunDag:
             text=True,
             timeout=1500,
         )
-        assert done.returncode == 0, done.stdout
+        print(done.stdout)  # pytest shows it when the test fails
+        assert done.returncode == 0
         return Ran(**json.loads(told.read_text("utf-8")), log=done.stdout)
 
     return run
