@@ -29,18 +29,11 @@ _OLD = 3600.0  # seconds after which a file is of no use
 
 
 def once(key: str, find: Callable[[], Handle | None], make: Callable[[], Handle]) -> Handle:
-    """What `find` finds, else what `make` makes; `key` is for both.
-
-    Raises UnavailableError while it is not known whether something was made.
-    """
+    """What `find` finds, else what `make` makes. `find` asks `made`, unless to make the thing
+    twice does no harm."""
     with _held(_file(key)) as file:
         if found := find():
             return found
-        if _read(file):
-            raise UnavailableError(
-                "it is not known whether AWS has made what it was asked for a moment ago: the "
-                "answer was lost, and a listing may come late"
-            )
         _write(file, None)
         try:
             handle = make()
@@ -53,15 +46,26 @@ def once(key: str, find: Callable[[], Handle | None], make: Callable[[], Handle]
 
 
 def made(key: str) -> Handle | None:
-    """What was made so lately that a listing may not have it yet."""
-    with suppress(FileNotFoundError):
+    """What was made so lately that a listing may not have it yet.
+
+    Raises UnavailableError while it is not known whether something was made.
+    """
+    try:
         file = os.open(_file(key), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            handle = (_read(file) or {}).get("handle")
-        finally:
-            os.close(file)
-        return Handle.from_json(handle) if handle else None
-    return None
+    except FileNotFoundError:
+        return None
+    try:
+        note = _read(file)
+    finally:
+        os.close(file)
+    if note is None:
+        return None
+    if note["handle"] is None:
+        raise UnavailableError(
+            "it is not known whether AWS has made what it was asked for a moment ago: the answer "
+            "was lost, or is under way, and a listing may come late"
+        )
+    return Handle.from_json(note["handle"])
 
 
 def _read(file: int) -> dict[str, dict[str, object] | None] | None:

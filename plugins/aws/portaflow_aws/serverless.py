@@ -33,7 +33,7 @@ from portaflow.backend import (
 )
 from portaflow.errors import NotFoundError, RejectedError, UnavailableError
 
-from . import check, workers
+from . import asked, check, workers
 from .application import Applications
 from .connect import Access, answered, told
 from .logs import Logs
@@ -134,28 +134,38 @@ class RunDriver(Driver[JobSpec]):
                     return self._handle(name, application, run["id"])
         except NotFoundError:
             self.applications.forget()
-        return None
+            return None
+        return asked.made(self._key(name))
 
     def start(self, request: Request, parent: Handle | None = None) -> Handle:
         name, body = request["name"], dict(request)
         if OWNER not in body["tags"]:
             raise RejectedError(f"job {name!r} would lack its owner: do not override its tags")
         made = body.pop("application")
-        id = body["applicationId"] or self.applications.find() or self.applications.make(made)
+
+        def make() -> Handle:
+            id = body["applicationId"] or self.applications.find() or self.applications.make(made)
+            run = self._started(name, {**body, "applicationId": id}, bool(made))
+            self._tags[run] = body["tags"]
+            return self._handle(name, id, run)
+
+        # The token makes it once; who looks for it must know of it before it is listed.
+        return asked.once(self._key(name), lambda: None, make)
+
+    def _started(self, name: str, body: Mapping[str, Any], ours: bool) -> str:
         try:
             with told(f"job {name!r}", self._config):
-                run = self._client.start_job_run(**{**body, "applicationId": id})["jobRunId"]
+                return str(self._client.start_job_run(**body)["jobRunId"])
         except NotFoundError:
             self.applications.forget()
             raise
         except RejectedError as error:
+            id = body["applicationId"]
             state = self.applications.state(id) if answered(error) else ""
-            if state == "CREATING" or (state == "TERMINATED" and made):
+            if state == "CREATING" or (state == "TERMINATED" and ours):
                 self.applications.forget()  # another one can be made
                 raise UnavailableError(f"{error}; its application is {state}") from error
             raise
-        self._tags[run] = body["tags"]
-        return self._handle(name, id, run)
 
     def stop(self, handle: Handle) -> None:
         try:
@@ -267,6 +277,9 @@ class RunDriver(Driver[JobSpec]):
         if id not in self._tags:
             self._tags[id] = self._described(application, id).get("tags", {})
         return self._tags[id]
+
+    def _key(self, name: str) -> str:
+        return f"{self.applications.aws.access} serverless {name}"
 
     def _handle(self, name: str, application: str, id: str) -> Handle:
         region = self.applications.aws.region

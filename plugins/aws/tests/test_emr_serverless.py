@@ -113,6 +113,7 @@ def test_a_job_that_is_not_listed_yet_is_known_all_the_same(place: Place) -> Non
     request = place.request()
     job = place.jobs.start(request)
     assert place.other().start(request) == job
+    assert place.other().find(job.name) == job
     assert not isinstance(place.other().poll([job])[job.name], NotFoundError)
 
 
