@@ -61,7 +61,7 @@ class Deviation:
     area: str  # "EMR", "S3", "Dataproc", "Jobs"
     cloud: str  # what the cloud does
     here: str  # what the stand-in does
-    key: str = ""  # "s3_order", of all stand-ins only here
+    key: str  # "s3_order", of all stand-ins only here
 
 
 class Emulator(ABC):

@@ -18,7 +18,7 @@ from portaflow_conformance.emulators.faults import Reset, abort_socket, struck
 from portaflow_conformance.emulators.place import Deviation, Emulator
 from portaflow_conformance.emulators.running import Running
 
-DEVIATIONS = (Deviation("Echo", "does what it is asked", "says what it was asked"),)
+DEVIATIONS = (Deviation("Echo", "does what it is asked", "says what it was asked", "echo"),)
 
 
 class Echo(Emulator):

@@ -16,8 +16,6 @@ from portaflow_conformance.emulators.clouds import EMULATORS
 from portaflow_conformance.emulators.deviations import deviations
 
 PREFIX = "test_deviation_"
-# How many entries of a list may still be without a key. It only ever falls.
-WITHOUT = {"aws": 0, "gcp": 0, "kubernetes": 12}
 
 
 def _tests() -> Counter[str]:
@@ -31,12 +29,6 @@ def _tests() -> Counter[str]:
 
 
 def test_each_has_one_test_and_each_test_has_its_entry() -> None:
-    known = Counter(one.key for name in EMULATORS for one in deviations(name) if one.key)
+    known = Counter(one.key for name in EMULATORS for one in deviations(name))
     assert sorted(known.elements()) == sorted(_tests().elements())
     assert max(known.values(), default=1) == 1
-
-
-@pytest.mark.parametrize("name", EMULATORS)
-def test_a_new_one_has_a_key(name: str) -> None:
-    without = [f"{one.area}: {one.cloud}" for one in deviations(name) if not one.key]
-    assert len(without) <= WITHOUT[name], without

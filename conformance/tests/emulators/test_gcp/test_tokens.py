@@ -84,3 +84,32 @@ told += [requests.get(url + "instance/none", headers=google).status_code]
         *(403, "projects/1/zones/us-central1-a", 404),
     ]
     assert throttled.hit == 1
+
+
+def test_a_token_takes_the_account_s_own_key(client: Client) -> None:
+    told = client(
+        """
+import json, os
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from google.auth.exceptions import RefreshError
+from google.auth.transport.requests import Request
+from google.oauth2 import service_account
+with open(os.environ["GOOGLE_APPLICATION_CREDENTIALS"]) as file:
+    info = json.load(file)
+key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+forged = key.private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+)
+for private in (info["private_key"], forged.decode()):
+    credentials = service_account.Credentials.from_service_account_info(
+        {**info, "private_key": private}, scopes=["https://www.googleapis.com/auth/cloud-platform"]
+    )
+    try:
+        credentials.refresh(Request())
+        told += ["token" if credentials.token else "none"]
+    except RefreshError as error:
+        told += [error.args[1]["error"]]
+"""
+    )
+    assert told == ["token", "invalid_grant"]
