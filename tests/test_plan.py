@@ -302,6 +302,24 @@ def test_the_plan_of_the_local_target_is_what_the_golden_file_says() -> None:
     golden("recommendations.local", plan(HYBRID, where, RUN, Backends(where), files(HYBRID)))
 
 
+AWS = {
+    "emr": {"log_uri": "s3://bucket/logs", "subnets": ["subnet-1"]},
+    "emr-serverless": {"execution_role": "arn:aws:iam::123456789012:role/job"},
+}
+
+
+@pytest.mark.parametrize("compute", AWS)
+def test_the_plan_of_a_target_on_aws_is_what_the_golden_file_says(compute: str) -> None:
+    """What would be sent to AWS, made without it."""
+    where = Target.model_validate({
+        "name": "aws",
+        "store": {"backend": "s3", "root": "s3://bucket/portaflow", "region": "eu-west-1"},
+        "compute": {"backend": compute, "region": "eu-west-1", **AWS[compute]},
+        "container": {"backend": "eks", "region": "eu-west-1", "cluster": "pods"},
+    })  # fmt: skip
+    golden(f"recommendations.{compute}", plan(HYBRID, where, RUN, Backends(where), files(HYBRID)))
+
+
 def golden(name: str, made: Plan) -> None:
     file = GOLDEN / f"{name}.json"
     text = json.dumps(made.to_json(), indent=2, ensure_ascii=False) + "\n"
