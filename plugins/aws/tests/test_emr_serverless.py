@@ -80,6 +80,16 @@ def test_a_job_is_found_polled_and_stopped_from_another_driver(place: Place) -> 
     assert other.logs(job).end
 
 
+def test_what_is_planned_is_what_is_sent(place: Place) -> None:
+    place.fault("hang", START)
+    request = dict(place.request(args=("a b",), conf={"spark.x": "1"}))
+    job = place.jobs.start(request)
+    application = request.pop("application")
+    made = place.control.seen(CREATE)[-1].params
+    assert {k: v for k, v in made.items() if k != "clientToken"} == application
+    assert place.control.seen(START)[-1].params == {**request, "applicationId": job.parent}
+
+
 def test_six_that_start_one_job_have_one_job_in_one_application(place: Place) -> None:
     made = place.control.count(CREATE)
     place.fault("hang", START)

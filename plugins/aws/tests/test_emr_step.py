@@ -54,6 +54,8 @@ def test_one_name_is_one_job_or_a_conflict(field: Field) -> None:
     field.wait(field.emr.jobs, job, State.SUCCEEDED)
     assert Emr(field.config).jobs.start(request, cluster) == job
     assert field.control.count(ADD) == before + 1
+    sent = field.control.seen(ADD)[-1].params
+    assert sent == {**request, "JobFlowId": cluster.id}  # as planned, but for its cluster's id
     with pytest.raises(ConflictError, match=name):
         field.emr.jobs.start(field.job_request(name, cluster, "false"), cluster)
 
