@@ -27,7 +27,7 @@ from .running import Running
 MAIN = "org.apache.spark.deploy.SparkSubmit"
 _OLDEST_JAVA = 17
 _DRAFT = "classes.draft"  # of an archive
-_FAST = (
+FAST = (
     "-XX:TieredStopAtLevel=1",  # jobs on a laptop end before the second compiler pays
     "-XX:+UseSerialGC",
     "-XX:-UsePerfData",  # and its files in /tmp, which a SIGKILL would leave there
@@ -105,7 +105,7 @@ class Spark:
             else f"-XX:ArchiveClassesAtExit={draft}"
         )
         return [
-            *(str(self.java), f"@{start / 'spark.args'}", *_FAST, share),
+            *(str(self.java), f"@{start / 'spark.args'}", *FAST, share),
             *("-Xmx1g", f"-Djava.io.tmpdir={scratch}", MAIN),
             *("--properties-file", str(defaults), *local(words)),
         ]
@@ -137,7 +137,7 @@ class Spark:
         """
         jars = self._jars(self._connector) if self._connector else []
         age = (self.home / "jars").stat().st_mtime_ns
-        what = repr((3, str(self.java), str(self.home), age, list(map(str, jars)), _FAST))
+        what = repr((3, str(self.java), str(self.home), age, list(map(str, jars)), FAST))
         folder = self._cache / hashlib.sha256(what.encode()).hexdigest()[:20]
         with _once(folder) as todo:
             if todo:

@@ -174,7 +174,8 @@ class KubernetesEmulator(Emulator):
         beside = len(self.place.others) > 1 and processes.mounts
         if beside:
             self._network.start()
-        return WithFolders(processes, self._folders, self._network if beside else None)
+        network = self._network if beside else None
+        return WithFolders(processes, self._folders, network, self.place.folder / "spark")
 
     def _base_env(self) -> dict[str, str]:
         here = str(Path(sys.executable).parent)

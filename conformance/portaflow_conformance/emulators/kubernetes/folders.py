@@ -23,13 +23,15 @@ from pathlib import Path
 
 from portaflow.errors import RunError
 
-from ..spark import cache_folder
-from .images import Image
+from ..spark import SparkMissingError, cache_folder
+from .images import Image, PullError
 from .network import Network
 from .process import Process, Sink
 from .runtime import Order, Runtime
 from .sandbox import Mount
 from .security import Security
+from .sparkimage import NAME as SPARK
+from .sparkimage import SparkImage
 
 ENVIRONMENT = "/opt/image"  # where a container sees the environment of its image
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -73,6 +75,15 @@ class FolderImage:
         env["PATH"] = f"{ENVIRONMENT}/bin:{env['PATH']}"
         image = Image(entrypoint, arguments, tuple(env.items()))
         return cls(folder, work, image, _environment(folder / "requirements.txt"))
+
+    def mounts(self, base: Path) -> list[Mount]:
+        """What a container sees of it: a copy of its own of the files, and the environment."""
+        copy = base.with_name(f"{base.name}-image")
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self.folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        copy.chmod(0o755)
+        environment = Mount(self.environment, ENVIRONMENT, read_only=True)
+        return [environment, *([Mount(copy, self.work)] if self.work != "/" else [])]
 
     def program(self, command: Sequence[str]) -> Sequence[str]:
         """The command with its program where the container has it: nobody outside sees it."""
@@ -147,9 +158,12 @@ class WithFolders:
     """
 
     def __init__(
-        self, inner: Runtime, images: Mapping[str, FolderImage], network: Network | None
-    ) -> None:
+        self, inner: Runtime, images: Mapping[str, FolderImage], network: Network | None,
+        folder: Path,
+    ) -> None:  # fmt: skip
         self._inner, self._images, self._network = inner, images, network
+        self._folder = folder
+        self._spark: SparkImage | None = None
         self.scheme, self.mounts = inner.scheme, inner.mounts
 
     @property
@@ -157,30 +171,36 @@ class WithFolders:
         network = self._network.env() if self._network else {}
         return {**network, **self._inner.env}
 
+    def _found(self, reference: str) -> FolderImage | SparkImage | None:
+        if found := self._images.get(reference):
+            return found
+        if reference.partition(":")[0].removeprefix("docker.io/") != SPARK or not self.mounts:
+            return None
+        if self._spark is None:
+            try:
+                self._spark = SparkImage(self._folder)
+            except SparkMissingError as error:
+                raise PullError("ErrImagePull", f"{reference}: {error}") from error
+        return self._spark
+
     async def has(self, reference: str) -> bool:
-        return reference in self._images or await self._inner.has(reference)
+        return self._found(reference) is not None or await self._inner.has(reference)
 
     async def image(self, reference: str, *, pull: bool) -> Image:
-        if found := self._images.get(reference):
+        if found := self._found(reference):
             return found.image
         return await self._inner.image(reference, pull=pull)
 
     async def start(self, order: Order, sink: Sink) -> Process:
         if self._network:
             order = replace(order, mounts=[self._network.mount(), *order.mounts])
-        if found := self._images.get(order.image):
-            copy = order.base.with_name(f"{order.base.name}-image")
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(found.folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
-            copy.chmod(0o755)
-            own = [
-                Mount(found.environment, ENVIRONMENT, read_only=True),
-                *([Mount(copy, found.work)] if found.work != "/" else []),
-            ]
+        if found := self._found(order.image):
             order = replace(
-                order, mounts=[*own, *order.mounts], work=order.work or found.work,
-                command=found.program(order.command),
+                order, mounts=[*found.mounts(order.base), *order.mounts],
+                work=order.work or found.work,
             )  # fmt: skip
+            if isinstance(found, FolderImage):
+                order = replace(order, command=found.program(order.command))
         return await self._inner.start(order, sink)
 
     async def beside(

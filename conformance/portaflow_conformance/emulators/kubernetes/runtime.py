@@ -118,7 +118,7 @@ def _check(order: Order) -> None:
         raise FileNotFoundError("no command specified")
     word = order.command[0]
     if "/" in word:
-        inside = any(word.startswith(f"{m.target.rstrip('/')}/") for m in order.mounts)
+        inside = any(f"{word}/".startswith(f"{m.target.rstrip('/')}/") for m in order.mounts)
         if inside or not word.startswith("/") or os.access(word, os.X_OK):
             return
         raise FileNotFoundError(f'exec: "{word}": stat {word}: no such file or directory')
