@@ -102,9 +102,12 @@ def _file(key: str) -> Path:
 def _folder() -> Path:
     """A folder that is this user's alone; what is old in it goes."""
     folder = Path(tempfile.gettempdir()) / f"portaflow-aws-{os.getuid()}"
-    with suppress(FileExistsError):
-        folder.mkdir(0o700)
-    stat = folder.lstat()
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(0o700)
+        stat = folder.lstat()
+    except OSError as error:
+        raise RejectedError(f"{folder} cannot be made ({error}); set TMPDIR") from error
     if stat.st_uid != os.getuid() or stat.st_mode & 0o077 or folder.is_symlink():
         raise RejectedError(f"{folder} must be a folder that nobody else can use; remove it")
     for file in folder.iterdir():

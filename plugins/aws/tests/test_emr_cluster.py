@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -266,3 +269,15 @@ def test_many_clusters_cost_a_list_call_for_each_fifty(field: Field) -> None:
     assert len(answer) == 60
     assert field.control.count("aws:emr.ListClusters") - before["ListClusters"] == 2
     assert field.control.count("aws:emr.*") - before["*"] == 2
+
+
+def test_a_folder_that_is_not_ours_alone_is_not_used(
+    field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(RejectedError, match="set TMPDIR"):
+        field.emr.clusters.find(field.name())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"portaflow-aws-{os.getuid()}").mkdir(0o755)
+    with pytest.raises(RejectedError, match="nobody else can use"):
+        field.emr.clusters.find(field.name())
