@@ -49,9 +49,11 @@ class Clouds:
         seed: int,
         log: Path | None,
         images: Mapping[str, Path] = MappingProxyType({}),
+        buckets: Iterable[str] = (),
     ) -> None:
         self._names = list(dict.fromkeys(names))
-        self._pace, self._seed, self._log, self._images = pace, seed, log, images
+        self._pace, self._seed, self._log = pace, seed, log
+        self._images, self._buckets = images, tuple(buckets)
         self._undo = ExitStack()
         self._table: Mapping[str, int] = {}
         self._keepers: list[_Keeper] = []
@@ -105,6 +107,7 @@ class Clouds:
                     abort=proxy.abort,
                     removes=janitor.removes,
                     images=self._images,
+                    buckets=self._buckets,
                 )
             )
         self.emulators = emulators
@@ -143,14 +146,15 @@ def emulate(
     seed: int = 0,
     log: Path | None = None,
     images: Mapping[str, Path] = MappingProxyType({}),
+    buckets: Iterable[str] = (),
 ) -> Iterator[Clouds]:
     """Run stand-ins, by name or by class, in this process for as long as it is entered.
 
     `pace` stretches the time that states take (0 is at once), `seed` decides about faults with
     a probability, `log` gets each call as a line of JSON, `images` are folders with a Dockerfile
-    that pods may name as their image.
+    that pods may name as their image, `buckets` are made in each store.
     """
-    clouds = Clouds(names, pace=pace, seed=seed, log=log, images=images)
+    clouds = Clouds(names, pace=pace, seed=seed, log=log, images=images, buckets=buckets)
     clouds.start()
     try:
         yield clouds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -26,6 +27,7 @@ from .clouds import Clouds
 from .running import leashed
 
 _LOOK = 0.2  # seconds between two looks at whether our parent is alive
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _GRACE = 10.0  # seconds that a command has to end when we are asked to
 
 
@@ -62,6 +64,13 @@ class _Split(click.Command):
     metavar="NAME=FOLDER",
     help="An image of pods that is a folder with a Dockerfile; again for another.",
 )
+@click.option(
+    "--bucket",
+    "buckets",
+    multiple=True,
+    metavar="NAME",
+    help="A bucket that is there from the start; again for another.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the environment as JSON.")
 @click.pass_context
 def emulate(
@@ -71,6 +80,7 @@ def emulate(
     seed: int,
     log: Path | None,
     images: tuple[str, ...],
+    buckets: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Run clouds on this machine: aws, gcp, kubernetes. Jobs in them really run.
@@ -90,8 +100,11 @@ def emulate(
             log.open("a").close()
         except OSError as error:
             raise click.BadParameter(f"{log}: {error.strerror}", param_hint="--log") from error
+    if wrong := [name for name in buckets if not _BUCKET.fullmatch(name)]:
+        text = f"{wrong[0]!r}: a bucket has 3 to 63 of a-z, 0-9, '-' and '.' in its name"
+        raise click.BadParameter(text, param_hint="--bucket")
     began = time.monotonic()
-    clouds = Clouds(names, pace=pace, seed=seed, log=log, images=_folders(images))
+    clouds = Clouds(names, pace=pace, seed=seed, log=log, images=_folders(images), buckets=buckets)
     life = _Life()
     with Interrupts(life.told):
         try:

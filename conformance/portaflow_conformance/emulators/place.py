@@ -38,7 +38,8 @@ class Place:
     starts. `abort(port)` resets the tunnel whose end a server sees as its peer's port, and
     tells whether there is one: for servers that cannot reset a connection themselves (gRPC).
     `removes(path)` names what is made outside of the folder, before it is: it goes at the end, too.
-    `images` are the container images that are folders with a Dockerfile, by name.
+    `images` are the container images that are folders with a Dockerfile, by name. `buckets` are
+    there from the start, in each store.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Place:
     abort: Callable[[int], bool] = _no_tunnel
     removes: Callable[[Path], None] = _left
     images: Mapping[str, Path] = field(default_factory=dict)
+    buckets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,3 +249,23 @@ def test_all_clouds_start_together_and_leave_nothing(start: Start, left: Left) -
     one.child.send_signal(signal.SIGTERM)
     assert (one.ended()[0], left()) == (0, [])
     assert closed(env)
+
+
+def test_a_bucket_may_be_there_from_the_start() -> None:
+    code = (
+        "import boto3\nfrom google.cloud import storage\n"
+        "print(sorted(b['Name'] for b in boto3.client('s3').list_buckets()['Buckets']),"
+        "storage.Client().bucket('mine').exists())"
+    )
+    words = ["aws", "gcp", "--bucket", "mine", "--bucket", "logs", "--", sys.executable, "-c", code]
+    command = [sys.executable, "-m", "portaflow", "emulate", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "['logs', 'mine'] True\n", done.stderr
+
+
+def test_a_bucket_that_cannot_be_is_refused() -> None:
+    words = ["echo_cloud:Echo", "--bucket", "No Bucket", "--", "true"]
+    command = [sys.executable, "-m", "portaflow", "emulate", *words]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "'No Bucket': a bucket has 3 to 63 of" in done.stderr

@@ -16,6 +16,7 @@ from .front import Front
 from .keys import Keys
 from .s3front import S3Front
 from .seaweed import Seaweed
+from .shop import Store
 
 KEY, SECRET = "AKIAPORTAFLOWLOCAL00", "portaflow-local-secret"  # opens nothing but this
 REGION = "us-east-1"
@@ -68,6 +69,8 @@ class AwsEmulator(Emulator):
         self._undo.callback(front.stop)
         store.wait()
         self.store, self._s3, self._front = store.port, s3.port, front.port
+        for bucket in self.place.buckets:
+            Store(store.port, KEY, SECRET).make_bucket(bucket)
 
     def _reached_by_jobs(self) -> Mapping[str, int]:
         routes: dict[str, int] = {}

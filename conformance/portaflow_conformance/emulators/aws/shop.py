@@ -40,6 +40,9 @@ class Store:
         self._client: Any = None
         self._making = threading.Lock()
 
+    def make_bucket(self, name: str) -> None:
+        self._connected().create_bucket(Bucket=name)
+
     def put(self, uri: str, body: bytes) -> None:
         bucket, key = _parts(uri)
         self._connected().put_object(Bucket=bucket, Key=key, Body=body)

@@ -50,6 +50,8 @@ class GcpEmulator(Emulator):
         place = self.place
         self.tokens = Tokens(place.folder, PROJECT)
         self.gcs = Gcs(place.folder / "gcs", place.control, self.tokens)
+        for bucket in place.buckets:
+            self.gcs.objects.ensure_bucket(bucket)
         pem = place.authority.issue("*.googleapis.com", *_HTTP)
         crossing = Crossing(lambda: self._grpc)
         served = HttpServer(self._answer, pem, crossing)
