@@ -13,4 +13,5 @@ def portaflow_backends() -> Iterable[BackendSpec]:
         BackendSpec("dataproc", "compute", "portaflow_gcp.dataproc:Dataproc"),
         BackendSpec("dataproc-serverless", "compute", "portaflow_gcp.batch:DataprocServerless"),
         BackendSpec("gcs", "store", "portaflow_gcp.gcs:Gcs"),
+        BackendSpec("gke", "container", "portaflow_gcp.gke:Gke"),
     )

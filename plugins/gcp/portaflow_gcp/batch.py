@@ -190,15 +190,18 @@ class BatchDriver(Driver[JobSpec]):
         return [self._handle(_id(b)) for b in listed if b.state.name in states]
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
-        seen = dict(self._ended)
+        seen: dict[str, Status | NotFoundError] = dict(self._ended)
         wanted = {h.id for h in handles} - seen.keys()
         for batch in self._listed("") if wanted else ():
             seen[_id(batch)] = self._verdict(batch)
             if not (wanted := wanted - {_id(batch)}):
                 break
-        return {
-            h.name: seen.get(h.id) or NotFoundError(f"there is no job {h.id!r}") for h in handles
-        }
+        for name in wanted:  # too new for the list, or not there
+            try:
+                seen[name] = self._verdict(self._got(name))
+            except NotFoundError as error:
+                seen[name] = error
+        return {h.name: seen[h.id] for h in handles}
 
     def _verdict(self, batch: Any) -> Status:
         state, reason = _STATES.get(batch.state.name, State.PENDING), batch.state_message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from .connect import Access
 
 _TIMEOUT = 60.0  # seconds for a call
 _LONGEST = 500  # characters told of Google's own words
+_QUOTA = re.compile(r"\bquota\b", re.IGNORECASE)  # Compute Engine's are told as bad requests
 _all: dict[tuple[Access, str, str], Any] = {}
 _lock = threading.Lock()
 
@@ -85,7 +87,9 @@ def _meant(what: str, error: Any, missing: str) -> BackendError:
             return NotFoundError(f"{text}; {missing}" if missing else text)
         case exceptions.AlreadyExists():
             return ConflictError(text)
-        case exceptions.ResourceExhausted() if "quota" in text.lower():
+        case exceptions.TooManyRequests() if " per minute" in text:  # calls, not machines
+            return UnavailableError(text)
+        case exceptions.TooManyRequests() | exceptions.BadRequest() if _QUOTA.search(text):
             return QuotaError(f"{text}; wait for what runs to end, or ask Google for more")
         case exceptions.TooManyRequests() | exceptions.Cancelled() | exceptions.Aborted():
             return UnavailableError(text)

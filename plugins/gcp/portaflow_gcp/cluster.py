@@ -199,18 +199,27 @@ class ClusterDriver(Driver[ClusterSpec]):
         except NotFoundError:
             return
         except RejectedError:
-            if self._got(handle.id).status.state.name != "DELETING":
+            if not self._going(handle.id):
                 raise
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
-        seen = {}
+        wanted = {h.id for h in handles}
+        seen: dict[str, Status | NotFoundError] = {}
         for cluster in self._listed(""):
-            name = cluster.cluster_name
-            seen[name] = status = _verdict(cluster)
-            if status.state is State.FAILED and name in {h.id for h in handles}:
-                self.stop(self._handle(cluster))  # its machines cost until it is deleted
-        gone = "cluster {!r} is not there: Dataproc forgets what was deleted"
-        return {h.name: seen.get(h.id) or NotFoundError(gone.format(h.id)) for h in handles}
+            if (name := cluster.cluster_name) in wanted:
+                seen[name] = self._status(cluster)
+        for name in wanted - seen.keys():  # too new for the list, or not there
+            try:
+                seen[name] = self._status(self._got(name))
+            except NotFoundError as error:
+                seen[name] = error
+        return {h.name: seen[h.id] for h in handles}
+
+    def _status(self, cluster: Any) -> Status:
+        """What is said of a cluster; one in error costs until it is deleted, so that is done."""
+        if cluster.status.state.name == "ERROR":
+            self.stop(self._handle(cluster))
+        return _verdict(cluster)
 
     def logs(self, handle: Handle, cursor: str = "") -> LogChunk:
         """A cluster has no log of its own; those of its machines are in Cloud Logging."""
@@ -231,7 +240,14 @@ class ClusterDriver(Driver[ClusterSpec]):
 
     def _got(self, name: str) -> Any:
         request = {**self._where(), "cluster_name": name}
-        return self._client.call(f"cluster {name!r}", "get_cluster", request)
+        return self._client.call(f"cluster {name!r}", "get_cluster", request, _GONE)
+
+    def _going(self, name: str) -> bool:
+        """Whether a cluster is being deleted, or was."""
+        try:
+            return bool(self._got(name).status.state.name == "DELETING")
+        except NotFoundError:
+            return True
 
     def _handle(self, cluster: Any) -> Handle:
         name = cluster.cluster_name
@@ -245,6 +261,7 @@ class ClusterDriver(Driver[ClusterSpec]):
         )
 
 
+_GONE = "Dataproc forgets what was deleted"
 _NO_POLICY = (
     "Dataproc scales by a policy: name one with `autoscaling_policy` in the target, or give one "
     "count of workers"
@@ -252,9 +269,12 @@ _NO_POLICY = (
 
 
 def _verdict(cluster: Any) -> Status:
-    """What a cluster's status means."""
-    state = _STATES.get(cluster.status.state.name, State.PENDING)
-    reason = cluster.status.detail
+    """What a cluster's status means. One that is deleted since it failed has failed."""
+    told = cluster.status
+    if told.state.name == "DELETING" and cluster.status_history:
+        before = cluster.status_history[-1]
+        told = before if before.state.name == "ERROR" else told
+    state, reason = _STATES.get(told.state.name, State.PENDING), told.detail
     if state is not State.FAILED:
         return Status(state=state, reason=reason)
     low = reason.lower()

@@ -44,7 +44,10 @@ _STATES = {
     "CANCELLED": State.STOPPED,
     "ERROR": State.FAILED,
 }
-_NOT_ITS_FAULT = ("task was not acquired", "agent", "cluster was deleted", "driver was killed")
+_NOT_ITS_FAULT = (  # "agent" alone is in each reason: it is who reports
+    "task was not acquired", "task not found", "was deleted", "was stopped", "driver was killed",
+    "master is unreachable",
+)  # fmt: skip
 
 
 class JobDriver(Driver[JobSpec]):
@@ -133,7 +136,7 @@ class JobDriver(Driver[JobSpec]):
         return [self._handle(j) for j in self._client.call("list of jobs", "list_jobs", request)]
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
-        seen: dict[str, Status] = {}
+        seen: dict[str, Status | NotFoundError] = {}
         for cluster in {h.parent for h in handles}:
             wanted = {h.id for h in handles if h.parent == cluster}
             request = {
@@ -144,9 +147,12 @@ class JobDriver(Driver[JobSpec]):
                 seen[job.reference.job_id] = _verdict(job)
                 if wanted <= seen.keys():
                     break
-        return {
-            h.name: seen.get(h.id) or NotFoundError(f"there is no job {h.id!r}") for h in handles
-        }
+        for name in {h.id for h in handles} - seen.keys():  # too new for the list, or not there
+            try:
+                seen[name] = _verdict(self._got(name))
+            except NotFoundError as error:
+                seen[name] = error
+        return {h.name: seen[h.id] for h in handles}
 
     def logs(self, handle: Handle, cursor: str = "") -> LogChunk:
         job = self._got(handle.id)

@@ -1,0 +1,40 @@
+"""A local GCP of our own, in whose environment the clients of these tests are made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from portaflow_conformance.emulators.clouds import Clouds, emulate
+
+from .field import Field
+
+PACE = 0.02  # a cluster takes so much of two seconds
+
+
+@pytest.fixture(scope="session")
+def local_gcp() -> Iterator[Clouds]:
+    before = dict(os.environ)
+    with emulate("gcp", "kubernetes", pace=PACE) as clouds:
+        os.environ.clear()
+        os.environ.update(clouds.environ(before))
+        try:
+            yield clouds
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+@pytest.fixture
+def cloud(local_gcp: Clouds) -> Iterator[Clouds]:
+    """The local GCP without a fault on order."""
+    yield local_gcp
+    local_gcp.control.clear()
+
+
+@pytest.fixture
+def field(cloud: Clouds) -> Iterator[Field]:
+    one = Field(cloud)
+    yield one
+    one.clear()
