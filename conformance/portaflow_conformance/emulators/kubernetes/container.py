@@ -112,6 +112,11 @@ class Container:
         return "running" in self.state
 
     @property
+    def begun(self) -> bool:
+        """Whether it runs or has run, also when it waits for its next run."""
+        return "waiting" not in self.state or bool(self.last)
+
+    @property
     def ready(self) -> bool:
         return self.running and self._health.ready
 

@@ -189,7 +189,8 @@ class PodWorker:
         found = self._machine.store.find(PODS, *self.key)
         if found is None or found["metadata"]["uid"] != self.uid:
             return
-        if not self.done and any(c.running or c.code is not None for c in self.mains):
+        # Not before each has begun: a client that sees it goes on to read any container's log.
+        if not self.done and all(c.begun for c in self.mains):
             self._phase = "Running"
         old = found["status"]
         status = {

@@ -71,6 +71,25 @@ def test_image_that_is_not_there(core: Core, ns: str, pod: Pods, until: Any) -> 
     assert {"Failed", "BackOff"} <= set(reasons(core, ns))
 
 
+def test_pod_is_pending_until_each_container_has_begun(
+    core: Core, ns: str, pod: Pods, until: Any, log: Any
+) -> None:
+    beside = {"name": "beside", "image": "busybox", "command": ["sleep", "60"]}
+    late = {"name": "late", "image": "busybox", "command": ["echo", "hi"]}
+    late["envFrom"] = [{"configMapRef": {"name": "later"}}]
+    pod("p", containers=[beside, late])
+
+    def status() -> Any:
+        return core.read_namespaced_pod("p", ns).status
+
+    until(lambda: any(c.state.running for c in status().container_statuses or []))
+    assert status().phase == "Pending"
+    core.create_namespaced_config_map(ns, {"metadata": {"name": "later"}})
+    until(lambda: status().phase == "Running")
+    until(lambda: log(container="late") == "hi\n")
+    assert status().phase == "Running"
+
+
 def test_init_containers_come_first_and_may_fail(pod: Pods, ended: Any, log: Any) -> None:
     def init(name: str, script: str) -> dict[str, Any]:
         return {"name": name, "image": "busybox", "command": ["sh", "-c", script]}
