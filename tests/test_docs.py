@@ -244,6 +244,13 @@ def test_targets_tells_every_setting_of_this_machines_backends() -> None:
     assert {name.strip("`") for name, _ in told if name[0] == "`"} == settings
 
 
+def test_targets_tells_every_setting_of_kubernetes() -> None:
+    backends = installed_backends()
+    pods = {f.name for f in fields(backends.load("container", "kubernetes").Config)}
+    told = [cells[0] for cells in rows(section("docs/targets.md", "## Kubernetes"))]
+    assert {name for cell in told for name in re.findall(r"`([^`]+)`", cell)} == pods
+
+
 def test_targets_tells_every_setting_of_aws() -> None:
     part = section("docs/targets.md", "## AWS")
     backends = installed_backends()
