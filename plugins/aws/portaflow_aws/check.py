@@ -37,9 +37,9 @@ def looked(access: Access, what: str, look: Callable[[], object], fix: str) -> F
     try:
         with told(what, access):
             detail = look()
-    except (NotFoundError, RejectedError) as error:
-        return Finding(what=what, ok=False, detail=str(error), fix=fix)
     except BackendError as error:
+        if isinstance(error, NotFoundError | RejectedError) and "NotImplemented" not in str(error):
+            return Finding(what=what, ok=False, detail=str(error), fix=fix)
         return Finding(what=what, ok=True, detail=f"not known: {error}")
     return Finding(what=what, ok=True, detail=str(detail))
 

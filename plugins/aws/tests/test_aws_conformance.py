@@ -19,10 +19,10 @@ from portaflow_conformance.manifest import MANIFEST
 
 TARGETS = """
 [targets.emr]
-store = {backend = "s3", root = "s3://conformance/emr"}
+store = {backend = "s3", root = "s3://conformance-emr/x"}
 compute = {backend = "emr", log_uri = "s3://logs/emr"}
 [targets.emr-serverless]
-store = {backend = "s3", root = "s3://conformance/emr-serverless"}
+store = {backend = "s3", root = "s3://conformance-emr-serverless/x"}
 [targets.emr-serverless.compute]
 backend = "emr-serverless"
 log_uri = "s3://logs/emr-serverless"
@@ -34,7 +34,7 @@ execution_role = "arn:aws:iam::123456789012:role/job"
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("target", ["emr", "emr-serverless"])
 def test_the_backend_conforms(target: str, clouds: Clouds, tmp_path: Path) -> None:
-    connect(Access()).client("s3").create_bucket(Bucket="conformance")
+    connect(Access()).client("s3").create_bucket(Bucket=f"conformance-{target}")
     (tmp_path / "portaflow.toml").write_text(TARGETS)
     command = [
         sys.executable, "-m", "pytest", "-p", "portaflow_conformance", "-p", "no:cacheprovider",
