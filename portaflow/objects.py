@@ -249,12 +249,17 @@ class ObjectFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
 
     def _rm_below(self, path: str) -> None:
         store, _ = self._at(path)
+        bucket, before = self._strip_protocol(path).partition("/")[0], list[str]()
         while keys := [one["name"].partition("/")[2] for one in self._below(path)]:
             try:
                 with self._told(path):
                     store.delete(keys)
             except FileNotFoundError:
-                continue  # somebody removes them, too
+                if keys != before:
+                    before = keys  # somebody removes them, too
+                    continue
+                for key in keys:  # one is `folder/` of another client: obstore asks for `folder`
+                    self.rm_file(f"{bucket}/{key}")
             return
 
     def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:

@@ -239,3 +239,15 @@ def test_settings_are_the_environment_of_jobs_and_hold_no_secret() -> None:
     assert store.url("a/b") == "gs://mine/p/a/b"
     assert store.spark_conf() == {}
     assert store.container_env() == {"GOOGLE_CLOUD_PROJECT": "their-project"}
+
+
+def test_a_folder_that_another_client_has_made_is_removed_around(run: Run) -> None:
+    told = run("""
+from google.cloud import storage
+bucket = storage.Client().bucket("mine")
+for name in ("p/made/x/", "p/made/x/y", "p/made/z"):
+    bucket.blob(name).upload_from_string(b"")
+told += [said(fs().rm, "gs://mine/p/made", recursive=True)]
+told += [b.name for b in storage.Client().list_blobs("mine", prefix="p/made/")]
+""")
+    assert told == [[], "p/made/x/"]  # its name is none that can be asked for
