@@ -23,6 +23,7 @@ from portaflow.backend import (
     Size,
     State,
     Status,
+    Support,
     Verdict,
 )
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
@@ -75,7 +76,13 @@ class DataprocServerless(ComputeCluster):
 
     name = "dataproc-serverless"
     Config = Config
-    capabilities = {Capability.JAR: SUPPORTED, Capability.PACKAGES: SUPPORTED}
+    capabilities = {
+        Capability.JAR: SUPPORTED,
+        Capability.PACKAGES: SUPPORTED,
+        Capability.CONCURRENT_JOBS: SUPPORTED,
+        Capability.AUTOSCALE: Support(False, "there is no cluster: each job scales by itself"),
+        Capability.SPOT: Support(False, "Dataproc Serverless has no spot machines"),
+    }
 
     @property
     def clusters(self) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ compute = {backend = "dataproc", region = "europe-west1"}
 store = {backend = "gcs", root = "gs://conformance/serverless"}
 compute = {backend = "dataproc-serverless", region = "europe-west1"}
 """
+# Dataproc knows no time-to-live of a job on a cluster: it ends with the cluster.
+KNOWN = """
+[["spark.job_timeout_cancels"]]
+backend = "dataproc"
+reason = "Dataproc ends a job when it ends its cluster, and not before"
+issue = "https://cloud.google.com/dataproc/docs/reference/rest/v1/projects.regions.jobs"
+expires = {expires}
+"""
 _TTL = 600  # seconds: the shortest time-to-live that Dataproc takes
 
 
@@ -35,7 +44,11 @@ def test_the_backend_conforms(target: str, tmp_path: Path) -> None:
         sys.executable, "-m", "pytest", "-p", "portaflow_conformance", "-p", "no:cacheprovider",
         "--target", target, "--target-kind", "emulator", "--level", "L1", "--shortest-ttl", "5",
         "--report", "reports", "-k", "not store",
+        "--known-failures", "known.toml",
     ]  # fmt: skip
+    known = KNOWN if target == "dataproc" else ""
+    tomorrow = date.today() + timedelta(days=1)
+    (tmp_path / "known.toml").write_text(known.format(expires=tomorrow))
     with emulate("gcp", pace=0.02) as clouds:
         env = {k: v for k, v in clouds.environ().items() if not k.startswith("PYTEST_")}
         code = "from google.cloud import storage; storage.Client().create_bucket('conformance')"
@@ -48,21 +61,22 @@ def test_the_backend_conforms(target: str, tmp_path: Path) -> None:
     mine = {r["id"]: r["outcome"] for r in report["results"] if r["backend"] == target}
     ours = [c for c in MANIFEST if c.area in ("plugin", "spark") and not c.planned]
     assert mine.keys() >= {c.id for c in ours if c.level in ("L0", "L1")}
-    assert set(mine.values()) == {"passed"}
+    missed = {id for id, outcome in mine.items() if outcome != "passed"}
+    assert missed == ({"spark.job_timeout_cancels"} if known else set())
 
 
 @contextmanager
 def short_lives_pass(clouds: Clouds) -> Iterator[None]:
-    """Let the clock jump for a cluster that is to end after Dataproc's shortest time-to-live."""
+    """Let the clock jump for what is to end after Dataproc's shortest time-to-live."""
     over = threading.Event()
 
     def watch() -> None:
         aged = 0
         while not over.wait(0.2):
             short = 0
-            for call in clouds.control.seen("gcp:dataproc.CreateCluster"):
-                cluster = call.params["cluster"]
-                short += cluster["labels"].get("portaflow-ttl") == "5"
+            for call in clouds.control.seen("gcp:dataproc.Create*"):
+                asked = call.params.get("cluster") or call.params["batch"]
+                short += asked["labels"].get("portaflow-ttl") == "5"
             if short > aged and not over.wait(1.0):  # it is ready by then
                 aged = short
                 clouds.control.jump(_TTL + 1)
