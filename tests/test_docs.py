@@ -251,24 +251,27 @@ def test_targets_tells_every_setting_of_kubernetes() -> None:
     assert {name for cell in told for name in re.findall(r"`([^`]+)`", cell)} == pods
 
 
-def test_targets_tells_every_setting_of_aws() -> None:
-    part = section("docs/targets.md", "## AWS")
+@pytest.mark.parametrize(("cloud", "managed"), [("aws", "eks"), ("gcp", "gke")])
+def test_targets_tells_every_setting_of_a_cloud(cloud: str, managed: str) -> None:
+    part = section("docs/targets.md", f"## {cloud.upper()}")
     backends = installed_backends()
-    offers = [o for o in backends if o.distribution == "portaflow-aws" and o.spec.kind != "store"]
+    mine = [o for o in backends if o.distribution == f"portaflow-{cloud}"]
+    offers = [o for o in mine if o.spec.kind != "store"]
     pods = {f.name for f in fields(backends.load("container", "kubernetes").Config)}
     settings = {
         (f.name, o.spec.name)
         for o in offers
         for f in fields(backends.load(o.spec.kind, o.spec.name).Config)
-        if f.name == "connection" or not (o.spec.name == "eks" and f.name in pods)
+        if f.name == "connection" or not (o.spec.name == managed and f.name in pods)
     }
     names = {o.spec.name for o in offers}
     told = rows(part)
     assert {cells[1].strip("`") for cells in told if len(cells) == 3} == names
     said = {
-        (cells[0].strip("`"), name)
+        (setting, name)
         for cells in told
         if len(cells) == 4
+        for setting in re.findall(r"`([^`]+)`", cells[0])
         for name in (names if cells[1] == "all" else re.findall(r"`([^`]+)`", cells[1]))
     }
     assert said == settings
