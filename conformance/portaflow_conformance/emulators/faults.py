@@ -86,6 +86,10 @@ def abort_socket(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     with suppress(OSError):
+        # TLS lets go of the descriptor, or a later read would take it from the file that gets its
+        # number next. Nothing is sent by that.
+        connection.shutdown(socket.SHUT_RD)
+    with suppress(OSError):
         # A file made from the socket (rfile, wfile) would keep it open past close().
         socket.close(connection.detach())
 
