@@ -47,7 +47,7 @@ Result = TypeVar("Result")
 _ADDRESS = "127.0.0.1"
 _NAMESPACES = ("default", "kube-system", "kube-public")
 _LOG_SIZE = 10 * 2**20  # bytes after which a kubelet rotates a log
-_SETUPS = os.cpu_count() or 1  # containers at a time
+_SETUPS = max((os.cpu_count() or 1) - 1, 1)  # containers at a time: one processor is the server's
 _PODS = "PORTAFLOW_EMULATE_PODS"
 _STOP = 30.0  # seconds that all pods have to be gone
 
