@@ -193,7 +193,8 @@ def test_a_distribution_that_cannot_be_read_is_reported(
 
 def test_what_is_broken_is_a_hint_for_who_asks_for_it(folder: Path, install: Install) -> None:
     install(folder, "cloud", "import nothing_of_that_name\n")
-    with pytest.raises(TargetError, match=r"no store backend 'tape'.*plugin 'cloud' is broken: Mod"):
+    hint = r"no store backend 'tape'.*plugin 'cloud' is broken: Mod"
+    with pytest.raises(TargetError, match=hint):
         installed().load("store", "tape")
 
 
