@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from portaflow_aws.connect import Access, connect
+from portaflow_aws.connect import _all as ways
 from portaflow_conformance.emulators.clouds import Clouds, emulate
 
 from .field import Field
@@ -17,7 +18,7 @@ from .field import Field
 PACE = 0.02  # a cluster takes so much of two seconds
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_aws() -> Iterator[Clouds]:
     before = dict(os.environ)
     with emulate("aws", "kubernetes", pace=PACE) as clouds, tempfile.TemporaryDirectory() as folder:
@@ -31,6 +32,7 @@ def local_aws() -> Iterator[Clouds]:
             os.environ.clear()
             os.environ.update(before)
             tempfile.tempdir = None
+            ways.clear()  # they lead to this one
 
 
 @pytest.fixture

@@ -15,21 +15,20 @@ PACE = 0.02  # a cluster takes so much of two seconds
 
 @pytest.fixture(scope="session")
 def local_gcp() -> Iterator[Clouds]:
-    before = dict(os.environ)
+    """One for all: gRPC reads whom it trusts once in a process."""
     with emulate("gcp", "kubernetes", pace=PACE) as clouds:
-        os.environ.clear()
-        os.environ.update(clouds.environ(before))
-        try:
-            yield clouds
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+        yield clouds
 
 
 @pytest.fixture
 def cloud(local_gcp: Clouds) -> Iterator[Clouds]:
-    """The local GCP without a fault on order."""
+    """The local GCP without a fault on order, and its environment."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(local_gcp.environ(before))
     yield local_gcp
+    os.environ.clear()
+    os.environ.update(before)
     local_gcp.control.clear()
 
 
