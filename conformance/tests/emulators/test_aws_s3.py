@@ -197,7 +197,10 @@ def test_a_kill_leaves_no_socket_of_the_store(start: Start, left: Left) -> None:
 def _sockets(pid: str) -> list[Path]:
     """What there is in /tmp that a process listens at."""
     lines = [line.split() for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()]
-    held = {os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()}
+    held = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            held.add(os.readlink(file))
     found = {Path(line[7]) for line in lines if f"socket:[{line[6]}]" in held and len(line) > 7}
     return [path for path in found if path.parent == Path("/tmp")]
 
