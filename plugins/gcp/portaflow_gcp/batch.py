@@ -28,12 +28,11 @@ from portaflow.backend import (
 )
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
 
-from . import catalogue, check, marks, output
+from . import catalogue, check, marks, output, ttl
 from .clients import Client
 from .connect import Access
 from .job import NO_SECRETS, work
 
-_SHORTEST, _LONGEST = 600, 14 * 86_400  # seconds that Dataproc takes for a time-to-live
 _PAGE = 500  # things in one answer to a list
 _STATES = {
     "PENDING": State.PENDING,
@@ -117,7 +116,7 @@ class BatchDriver(Driver[JobSpec]):
         asked = work(spec, "batch", env)
         properties = {**asked.pop("properties"), **_sized(spec.size), **spec.conf}
         execution: dict[str, Any] = {
-            "ttl": {"seconds": _ttl(spec.ttl)},
+            "ttl": {"seconds": ttl.taken(spec.ttl)},
             "service_account": config.service_account,
             "network_uri": config.network,
             "subnetwork_uri": config.subnet,
@@ -143,10 +142,7 @@ class BatchDriver(Driver[JobSpec]):
         }
 
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
-        fits = {}
-        if spec.ttl != _ttl(spec.ttl):
-            about = f"{_ttl(spec.ttl)} s: Dataproc takes {_SHORTEST} to {_LONGEST}"
-            fits["ttl"] = Fit(Verdict.APPROXIMATED, about)
+        fits = ttl.fit(spec.ttl)
         if spec.size != Size():
             about = "of each executor, in the steps that Dataproc has; there are as many as needed"
             fits["size"] = Fit(Verdict.APPROXIMATED, about)
@@ -253,10 +249,6 @@ class BatchDriver(Driver[JobSpec]):
 
 def _id(batch: Any) -> str:
     return str(batch.name).rpartition("/")[2]
-
-
-def _ttl(seconds: int) -> int:
-    return min(max(seconds, _SHORTEST), _LONGEST)
 
 
 def _sized(size: Size) -> dict[str, str]:

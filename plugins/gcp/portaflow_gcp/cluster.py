@@ -21,13 +21,12 @@ from portaflow.backend import (
 )
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
 
-from . import catalogue, marks
+from . import catalogue, marks, ttl
 from .clients import Client
 
 if TYPE_CHECKING:
     from .dataproc import Config
 
-_SHORTEST, _LONGEST = 600, 14 * 86_400  # seconds that Dataproc takes for a time-to-live
 _SHORTEST_IDLE = 300  # seconds
 _PAGE = 500  # things in one answer to a list
 _STATES = {
@@ -64,7 +63,7 @@ class ClusterDriver(Driver[ClusterSpec]):
             "gce_cluster_config": self._network(),
             **self._groups(spec),
             "software_config": self._software(spec),
-            "lifecycle_config": {"auto_delete_ttl": {"seconds": _ttl(spec.ttl)}},
+            "lifecycle_config": {"auto_delete_ttl": {"seconds": ttl.taken(spec.ttl)}},
         }
         if config.idle_delete:
             idle = {"seconds": max(config.idle_delete, _SHORTEST_IDLE)}
@@ -128,10 +127,8 @@ class ClusterDriver(Driver[ClusterSpec]):
         return {"image_version": version, "properties": properties}
 
     def fit(self, spec: ClusterSpec) -> Mapping[str, Fit]:
-        config, fits = self._config, {}
+        config, fits = self._config, ttl.fit(spec.ttl)
         low, high = spec.workers
-        if spec.ttl != _ttl(spec.ttl):
-            fits["ttl"] = _near(f"{_ttl(spec.ttl)} s: Dataproc takes {_SHORTEST} to {_LONGEST}")
         if not config.machine_type:
             try:
                 about = f"{catalogue.machine(spec.size)}; YARN has about four fifths of the memory"
@@ -281,10 +278,6 @@ def _verdict(cluster: Any) -> Status:
     causes = (cause for cause, words in _WORDS.items() if any(word in low for word in words))
     cause = next(causes, Cause.INFRA)
     return Status(state=state, reason=reason or "no reason given", cause=cause)
-
-
-def _ttl(seconds: int) -> int:
-    return min(max(seconds, _SHORTEST), _LONGEST)
 
 
 def _group(machine: str, count: int, size: Size) -> dict[str, Any]:
