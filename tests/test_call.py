@@ -20,7 +20,7 @@ from portaflow.errors import ConflictError, NotFoundError, RunError
 from portaflow.load import load
 from portaflow.plan import CallSpec, Run
 from portaflow.session import Session
-from portaflow.state import RunState
+from portaflow.state import Phase, RunState
 from portaflow.target import load_target
 
 from .world import Background
@@ -355,6 +355,8 @@ def test_a_call_ends_when_another_engine_takes_its_run(
     session = Session(load_target())
     running = Background(session.start(load(project), Run(id="r")))
     first = pid_in(ledger)
+    # Else its record of that may come between the two things that a takeover does.
+    until(lambda: session.past(session.find("p/r")).state["t"].phase is Phase.RUNNING)
     monkeypatch.setenv("SLEEP_FOR", "0")
     other = session.resume(session.find("p/r"), force=True)
     running.end()

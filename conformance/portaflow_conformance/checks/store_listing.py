@@ -78,20 +78,22 @@ def list_during_mutation(subject: Subject) -> None:
     fs, prefix = subject.fs, subject.prefix()
     _fill(fs, prefix, 50, "stable-{:03d}")
     over = threading.Event()
+    turns: list[int] = []
 
     def change() -> None:
-        turn = 0
         while not over.is_set():
-            fs.pipe_file(f"{prefix}/moving/{turn % 7}", b"x")
-            fs.rm_file(f"{prefix}/moving/{turn % 7}")
-            turn += 1
+            fs.pipe_file(f"{prefix}/moving/{len(turns) % 7}", b"x")
+            fs.rm_file(f"{prefix}/moving/{len(turns) % 7}")
+            turns.append(1)
 
     with ThreadPoolExecutor(1) as pool:
         changing = pool.submit(change)
+        listings = 0
         try:
-            for _ in range(40):
+            while min(listings, len(turns)) < 40 and not changing.done():
                 stable = [n for n in _names(fs, prefix) if "/stable-" in n]
                 expect(len(stable) == 50, f"of 50 objects {len(stable)} are listed meanwhile")
+                listings += 1
         finally:
             over.set()
         changing.result()

@@ -143,8 +143,8 @@ def test_a_job_that_the_provider_fails_has_failed(place: Place, effect: str) -> 
     assert seen.reason == "a fault on order"
 
 
-def test_an_application_that_cannot_be_made_fails_its_job_and_is_made_anew(place: Place) -> None:
-    place.fault("fail", CREATE)
+def test_an_application_that_dies_fails_its_job_and_is_made_anew(place: Place) -> None:
+    place.fault("die", CREATE)
     seen = wait(place.jobs, place.jobs.start(place.request()), State.FAILED)
     assert seen.cause is Cause.INFRA
     assert "application was terminated" in seen.reason

@@ -263,18 +263,20 @@ class Serverless(Service):
         ripe = time.monotonic() - app.since >= self._shop.pace / 2
         effect = app.fault.effect if app.fault else ""
         now = self._shop.control.now()
-        if app.state == "CREATING" and ripe and effect != "hang":
-            if effect in ("fail", "die"):
+        waits = any(run.state not in ENDED for run in app.runs.values())
+        if app.state in ("CREATING", "STARTING", "STARTED") and waits and effect == "die":
+            app.become("TERMINATED", "a fault on order")
+        elif app.state == "CREATING" and ripe and effect != "hang":
+            if effect == "fail":
                 app.become("TERMINATED", "a fault on order")
             else:
-                waits = any(run.state not in ENDED for run in app.runs.values())
                 app.become("STARTING" if waits else "CREATED")
         elif app.state == "STARTING" and ripe:
             app.become("STARTED")
             app.idle = now
         elif app.state == "STOPPING" and ripe:
             app.become("STOPPED")
-        if any(run.state not in ENDED for run in app.runs.values()):
+        if waits:
             app.idle = now
         rule = app.told()["autoStopConfiguration"]
         limit = 60 * float(rule["idleTimeoutMinutes"]) if rule["enabled"] else float("inf")
