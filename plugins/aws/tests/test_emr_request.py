@@ -115,7 +115,7 @@ def test_settings_are_in_the_request(field: Field) -> None:
 
 
 def test_what_cannot_be_said_is_refused_with_what_to_do(field: Field) -> None:
-    with pytest.raises(RejectedError, match="no known instance type has 1000 cores"):
+    with pytest.raises(RejectedError, match="no known machine type has 1000 cores"):
         field.cluster_request("pf-c-1", size=Size(cpu=1000))
     with pytest.raises(RejectedError, match=r"Spark '9\.9'.*`release`"):
         field.cluster_request("pf-c-1", spark_version="9.9")
