@@ -113,6 +113,7 @@ class Clouds:
         self.emulators = emulators
         self._keepers = [_Keeper(emulator) for emulator in emulators.values()]
         self._undo.callback(self._end_keepers)
+        self._undo.callback(self.control.clear)  # a call that is held would keep its stand-in
         for keeper in self._keepers:
             keeper.started()
         self._table = _merged("hosts", {n: e.routes() for n, e in emulators.items()})

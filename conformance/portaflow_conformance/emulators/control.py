@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 Effect = Literal[
-    "throttle", "error", "deny", "latency", "reset-before", "reset-after", "hang", "fail", "die",
-    "capacity", "hide", "expire-watch", "evict",
+    "throttle", "error", "deny", "latency", "reset-before", "reset-after", "hold", "hang", "fail",
+    "die", "capacity", "hide", "expire-watch", "evict",
 ]  # fmt: skip
 
+TOLD = ("hit", "held")  # of a fault: what is told, not ordered
 _KEPT = 20_000  # calls in memory: hours of load must not grow without end; the file has all
 
 
@@ -26,20 +27,22 @@ class Fault:
     """An order: what shall happen to which calls.
 
     `operation` is a pattern of "provider:Operation" ("aws:emr.RunJobFlow", "gcp:dataproc.*"),
-    `principal` one of who calls, as the log of calls tells it.
-    `times` how often (-1: for ever), `skip` how many calls are let through first,
-    `probability` of each further one by the seed, `seconds` for latency and hiding.
+    `principal` one of who calls, and `about` one of its parameters, as JSON, as the log of calls
+    tells them. `times` how often (-1: for ever), `skip` how many calls are let through first,
+    `probability` of each further one by the seed, `seconds` for latency, holding and hiding.
     """
 
     effect: Effect
     operation: str = "*"
     principal: str = "*"
+    about: str = "*"
     times: int = 1
     skip: int = 0
     probability: float = 1.0
     seconds: float = 0.0
     status: int = 500
     hit: int = 0  # how often it has happened
+    held: bool = False  # a call that was applied waits now
 
     def __post_init__(self) -> None:
         if self.effect == "deny":
@@ -50,7 +53,7 @@ class Fault:
         """Read an order from JSON. Raises ValueError, which says what is wrong with it."""
         if not isinstance(order, dict):
             raise ValueError(f"a fault is a JSON object, not {order!r}")
-        types = {f.name: str(f.type) for f in fields(cls) if f.name != "hit"}
+        types = {f.name: str(f.type) for f in fields(cls) if f.name not in TOLD}
         for key, value in order.items():
             if key not in types:
                 raise ValueError(f"a fault has no {key!r}; it has {', '.join(types)}")
@@ -79,6 +82,11 @@ class Call:
     params: Mapping[str, Any]
     fault: str = ""
 
+    @property
+    def about(self) -> str:
+        """Its parameters as JSON."""
+        return json.dumps(self.params, default=str)
+
 
 @dataclass
 class Control:
@@ -102,42 +110,44 @@ class Control:
         return fault
 
     def clear(self) -> None:
+        """Forget all faults; calls that are held go on."""
         with self._lock:
+            for fault in self.faults:
+                fault.held = False
             self.faults.clear()
             self._dice.clear()
 
     def called(self, operation: str, principal: str = "", **params: Any) -> Fault | None:
         """Record a call, and return the fault that was ordered for it, if any."""
         with self._lock:
-            fault = next((f for f in self.faults if self._strikes(f, operation, principal)), None)
-            call = self._record(operation, principal, params, fault.effect if fault else "")
+            call = Call(time=time.time(), operation=operation, principal=principal, params=params)
+            fault = next((f for f in self.faults if self._strikes(f, call)), None)
+            call = self._record(replace(call, fault=fault.effect if fault else ""))
         self.on_call(call)
         return fault
 
     def note(self, operation: str, principal: str = "", **params: Any) -> None:
         """Record what is no provider's call, such as a host refused: no fault strikes it."""
+        call = Call(time=time.time(), operation=operation, principal=principal, params=params)
         with self._lock:
-            call = self._record(operation, principal, params, "")
+            self._record(call)
         self.on_call(call)
 
-    def _record(
-        self, operation: str, principal: str, params: Mapping[str, Any], fault: str
-    ) -> Call:
-        call = Call(
-            time=time.time(), operation=operation, principal=principal, params=params, fault=fault
-        )
+    def _record(self, call: Call) -> Call:
         if len(self.calls) >= _KEPT:
             del self.calls[: _KEPT // 10]
         self.calls.append(call)
-        self._counts[operation] += 1
+        self._counts[call.operation] += 1
         if self._log is not None:
             self._log.write(json.dumps(asdict(call), default=str) + "\n")
         return call
 
-    def _strikes(self, fault: Fault, operation: str, principal: str) -> bool:
-        if fault.times == 0 or not fnmatchcase(operation, fault.operation):
+    def _strikes(self, fault: Fault, call: Call) -> bool:
+        if fault.times == 0 or not fnmatchcase(call.operation, fault.operation):
             return False
-        if not fnmatchcase(principal, fault.principal):
+        if not fnmatchcase(call.principal, fault.principal):
+            return False
+        if fault.about != "*" and not fnmatchcase(call.about, fault.about):
             return False
         if fault.skip > 0:
             fault.skip -= 1

@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from .control import Call, Control, Fault
+from .control import TOLD, Call, Control, Fault
 
 VARIABLE = "PORTAFLOW_EMULATE_URL"
 _LONGEST = 65_536  # bytes of an order
@@ -157,8 +157,7 @@ class RemoteControl:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def order(self, fault: Fault) -> Fault:
-        body = asdict(fault)
-        del body["hit"]  # is told, not ordered
+        body = {k: v for k, v in asdict(fault).items() if k not in TOLD}
         return Fault(**self._ask("POST", "faults", body))
 
     def clear(self) -> None:

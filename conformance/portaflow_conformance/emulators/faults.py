@@ -4,7 +4,8 @@
     return struck(fault, apply, refuse)         # awaited(...) where the server is asyncio
 
 `apply` does the call. `refuse(fault)` builds the provider's own error, for "throttle", "error"
-and "deny" (its status is 403). A reset raises `Reset`; the server then breaks the connection with
+and "deny" (its status is 403). A reset raises `Reset`, after a while where a call is held; the
+server then breaks the connection with
 `abort_socket`, `abort_transport` or `place.abort(port of the peer)`, so that the client gets no
 answer and cannot know whether the call was applied. The other effects (hang, fail, die, hide,
 ...) are about what a call begins: they are the stand-in's own to honour, and `apply` runs.
@@ -16,7 +17,7 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -24,6 +25,8 @@ from .control import Fault
 
 Answer = TypeVar("Answer")
 
+LOST = ("reset-after", "hold")  # the effects that take an answer away
+_PAUSE = 0.005  # seconds
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -45,6 +48,8 @@ def struck(
     if refused and fault is not None:
         return refuse(fault)
     answer = apply()
+    for pause in _held(fault):
+        time.sleep(pause)
     _ends(fault)
     return answer
 
@@ -61,6 +66,8 @@ async def awaited(
     if refused and fault is not None:
         return refuse(fault)
     answer = await apply()
+    for pause in _held(fault):
+        await asyncio.sleep(pause)
     _ends(fault)
     return answer
 
@@ -72,8 +79,17 @@ def _begins(fault: Fault | None) -> bool:
     return fault is not None and fault.effect in ("throttle", "error", "deny")
 
 
+def _held(fault: Fault | None) -> Iterator[float]:
+    """Pauses, for as long as the answer to a call that was applied is held back."""
+    if fault is not None and fault.effect == "hold":
+        fault.held, until = True, time.monotonic() + fault.seconds
+        while fault.held and time.monotonic() < until:
+            yield _PAUSE
+        fault.held = False
+
+
 def _ends(fault: Fault | None) -> None:
-    if fault is not None and fault.effect == "reset-after":
+    if fault is not None and fault.effect in LOST:
         raise Reset(applied=True)
 
 

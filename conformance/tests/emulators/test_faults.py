@@ -1,11 +1,14 @@
-"""What a reset leaves of a connection of TLS."""
+"""Faults that hold a call or are about one, and what a reset leaves of a connection of TLS."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +17,61 @@ import pytest
 pytest.importorskip("trustme")
 
 from portaflow_conformance.emulators.authority import Authority
-from portaflow_conformance.emulators.faults import abort_socket
+from portaflow_conformance.emulators.control import Control, Fault
+from portaflow_conformance.emulators.faults import Reset, abort_socket, awaited, struck
+
+
+def test_a_fault_strikes_the_calls_that_it_is_about() -> None:
+    control = Control()
+    fault = control.order(Fault(effect="error", about='*"name": "b-[12]"*', times=-1))
+    names = ("a", "b-1", "b-3", "b-2")
+    struck_by = [control.called("x:y.Make", job={"name": name}) for name in names]
+    assert [one is fault for one in struck_by] == [False, True, False, True]
+
+
+def _threads(control: Control, done: list[str]) -> None:
+    try:
+        struck(control.called("x:y.Make"), lambda: done.append("applied"), lambda f: None)
+    except Reset as reset:
+        done.append(f"reset, applied={reset.applied}")
+
+
+def _asyncio(control: Control, done: list[str]) -> None:
+    async def apply() -> None:
+        done.append("applied")
+
+    async def call() -> None:
+        try:
+            await awaited(control.called("x:y.Make"), apply, lambda f: None)
+        except Reset as reset:
+            done.append(f"reset, applied={reset.applied}")
+
+    asyncio.run(call())
+
+
+@pytest.mark.parametrize("server", [_threads, _asyncio])
+def test_a_call_that_is_held_was_applied_and_waits_until_faults_are_forgotten(
+    server: Callable[[Control, list[str]], None],
+) -> None:
+    control, done = Control(), list[str]()
+    fault = control.order(Fault(effect="hold", seconds=60))
+    client = threading.Thread(target=server, args=(control, done))
+    client.start()
+    deadline = time.monotonic() + 20
+    while not fault.held and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert fault.held
+    assert done == ["applied"]
+    control.clear()
+    client.join(20)
+    assert done == ["applied", "reset, applied=True"]
+
+
+def test_a_call_is_not_held_for_longer_than_was_ordered() -> None:
+    control, done = Control(), list[str]()
+    control.order(Fault(effect="hold", seconds=0.01))
+    _threads(control, done)
+    assert done == ["applied", "reset, applied=True"]
 
 
 def test_who_reads_on_after_a_reset_takes_nothing_from_the_next_file(tmp_path: Path) -> None:

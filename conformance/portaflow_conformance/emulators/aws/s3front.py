@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from ..control import Fault
-from ..faults import abort_socket, struck
+from ..faults import LOST, abort_socket, struck
 from ..place import Place
 from ..threads import ThreadServer, linger
 from . import s3calls
@@ -70,7 +70,7 @@ class S3Front(ThreadServer):
             if call.operation in _LISTS and self._late(call.bucket):
                 tunnel.send(head, lambda listing: self._behind(call.bucket, listing))
             else:
-                tunnel.send(head, silent=effect == "reset-after")
+                tunnel.send(head, silent=effect in LOST)
             return b""
 
         def refuse(fault: Fault) -> bytes:
