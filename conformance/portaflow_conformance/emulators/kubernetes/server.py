@@ -165,9 +165,7 @@ class Server:
         if fault is not None and fault.effect == "expire-watch" and not fault.seconds:
             store.expire()
             text = f"too old resource version: {query.get('resourceVersion')} ({store.version})"
-            return web.Response(
-                body=watching.failed(problems.expired(text)), content_type="application/json"
-            )
+            return await watching.refuse(request, problems.expired(text))
         watch = watching.Watch(store, what.resource, what.namespace, matches, shape)
         watch.bookmarks = _BOOKMARKS if what.flag("allowWatchBookmarks") else 0.0
         if fault is not None and fault.effect == "expire-watch":
@@ -183,7 +181,7 @@ class Server:
         except Problem as problem:
             if problem.code != 410:
                 raise
-            return web.Response(body=watching.failed(problem), content_type="application/json")
+            return await watching.refuse(request, problem)
         seconds = float(what.number("timeoutSeconds") or 0)
         return await watch.stream(request, watcher, first, seconds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from aiohttp import web
 
@@ -86,36 +86,36 @@ class Watch:
         self, request: web.BaseRequest, watcher: Watcher, first: Iterator[bytes], seconds: float
     ) -> web.StreamResponse:
         """Send until the time is over, the client goes or the store is closed."""
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        wire = _wire(request)
         loop = asyncio.get_running_loop()
         end = loop.time() + min(seconds or _LONGEST, _LONGEST)
         expiry = loop.time() + self.expires if self.expires else float("inf")
         try:
-            await response.prepare(request)
             # The client must learn that the watch stands before the first event comes.
-            await response.write(b"".join(first))
+            await wire.open(request, lambda: watcher.queue.put_nowait(None))
+            await wire.send(first)
             while True:
                 wait = min(end, expiry) - loop.time()
                 if wait <= 0:
                     break
                 lines, open_ = await self._next(watcher, min(wait, self.bookmarks or wait))
                 if lines:
-                    await response.write(b"".join(lines))
+                    await wire.send(lines)
                 elif self.bookmarks and open_:
-                    await response.write(self._bookmark())
+                    await wire.send([self._bookmark()])
                 if not open_:
                     break
             if loop.time() >= expiry:
                 gone = Problem(410, "Expired", f"too old resource version: {self.version}")
-                await response.write(encode({"type": "ERROR", "object": gone.status()}) + b"\n")
+                await wire.send([_failed(gone)])
             elif self.bookmarks:
-                await response.write(self._bookmark())
-            await response.write_eof()
+                await wire.send([self._bookmark()])
+            await wire.close()
         except ConnectionError:
             pass  # the client has had enough, which is how most watches end
         finally:
             self._store.unwatch(watcher)
-        return response
+        return wire.response
 
     async def _next(self, watcher: Watcher, seconds: float) -> tuple[list[bytes], bool]:
         """Lines of what has happened, at least one unless the time is over; and "goes on"."""
@@ -137,6 +137,60 @@ class Watch:
         return lines, True
 
 
-def failed(problem: Problem) -> bytes:
+async def refuse(request: web.BaseRequest, problem: Problem) -> web.StreamResponse:
     """The stream of a watch that cannot start at its version."""
+    wire = _wire(request)
+    await wire.open(request, lambda: None)
+    await wire.send([_failed(problem)])
+    await wire.close()
+    return wire.response
+
+
+def _failed(problem: Problem) -> bytes:
     return encode({"type": "ERROR", "object": problem.status()}) + b"\n"
+
+
+class _Body:
+    """Lines go out as one long body."""
+
+    def __init__(self) -> None:
+        self.response = web.StreamResponse(headers={"Content-Type": "application/json"})
+
+    async def open(self, request: web.BaseRequest, gone: Callable[[], None]) -> None:
+        await self.response.prepare(request)
+
+    async def send(self, lines: Iterable[bytes]) -> None:
+        await self.response.write(b"".join(lines))
+
+    async def close(self) -> None:
+        await self.response.write_eof()
+
+
+class _Socket:
+    """Each line is a message of a websocket: so clients for Java ask first."""
+
+    def __init__(self) -> None:
+        self.response = web.WebSocketResponse()
+        self._reader: asyncio.Task[None] | None = None  # kept: the loop itself forgets a task
+
+    async def open(self, request: web.BaseRequest, gone: Callable[[], None]) -> None:
+        await self.response.prepare(request)
+        self._reader = asyncio.create_task(self._read(gone))
+
+    async def _read(self, gone: Callable[[], None]) -> None:
+        """Answer the client's pings, and tell when it closes: else it has nothing to say."""
+        async for _ in self.response:
+            pass
+        gone()
+
+    async def send(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            await self.response.send_str(line.decode())
+
+    async def close(self) -> None:
+        await self.response.close()
+
+
+def _wire(request: web.BaseRequest) -> _Body | _Socket:
+    wanted = request.headers.get("Upgrade", "").lower() == "websocket"
+    return _Socket() if wanted else _Body()

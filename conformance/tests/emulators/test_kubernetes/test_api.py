@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import ssl
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import kubernetes
 import pytest
+import websocket
 from kubernetes.client import ApiException
 from kubernetes.watch import Watch
 
@@ -171,6 +175,55 @@ def test_old_version_is_gone(core: Core, ns: str) -> None:
     with pytest.raises(ApiException) as gone:
         next(Watch().stream(core.list_namespaced_config_map, ns, resource_version="1"))
     assert gone.value.status == 410
+
+
+Messages = Callable[[str], Any]
+
+
+@pytest.fixture
+def watched(cluster: Any, client: kubernetes.client.ApiClient, ns: str) -> Iterator[Messages]:
+    """Watch config maps by websocket, as clients for Java do; opened when first asked."""
+    open_: list[Any] = []
+
+    def begin(query: str) -> Any:
+        settings = client.configuration
+        url = f"{settings.host}/api/v1/namespaces/{ns}/configmaps?watch=true&{query}"
+        token = settings.get_api_key_with_prefix("BearerToken")
+        open_.append(websocket.create_connection(
+            url.replace("https", "wss", 1), header=[f"authorization: {token}"], timeout=20,
+            sslopt={"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": settings.ssl_ca_cert},
+        ))  # fmt: skip
+        return open_[-1]
+
+    yield begin
+    for socket in open_:
+        socket.shutdown()
+
+
+def test_watch_by_websocket_sends_each_change_as_a_message(
+    core: Core, ns: str, watched: Messages
+) -> None:
+    socket = watched("labelSelector=a=1")
+    core.create_namespaced_config_map(ns, config_map("c", labels={"a": "1"}))
+    core.create_namespaced_config_map(ns, config_map("d", labels={"a": "2"}))
+    core.delete_namespaced_config_map("c", ns)
+    seen = [json.loads(socket.recv()) for _ in range(2)]
+    assert [(e["type"], e["object"]["metadata"]["name"]) for e in seen] == [
+        ("ADDED", "c"), ("DELETED", "c"),
+    ]  # fmt: skip
+    socket.send_close()
+    assert socket.recv_data()[0] == websocket.ABNF.OPCODE_CLOSE
+
+
+def test_watch_by_websocket_ends_in_time_or_when_its_version_is_gone(
+    cluster: Any, ns: str, watched: Messages
+) -> None:
+    socket = watched("timeoutSeconds=1")
+    assert json.loads(socket.recv())["type"] == "ADDED"
+    assert socket.recv_data()[0] == websocket.ABNF.OPCODE_CLOSE
+    cluster.emulator.store.expire()
+    told = json.loads(watched("resourceVersion=1").recv())
+    assert (told["type"], told["object"]["code"]) == ("ERROR", 410)
 
 
 def test_three_kinds_of_patch(core: Core, ns: str) -> None:
