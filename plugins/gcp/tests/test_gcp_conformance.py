@@ -1,5 +1,5 @@
 """The suite that any backend must pass, on the local GCP: all of it but the store's part, which
-test_gcs.py runs."""
+tests/test_bucket_stores.py runs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,241 @@
+"""The stores in buckets, each on its local cloud: the laws, and what they say when they cannot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("trustme")
+
+from portaflow_conformance.emulators.clouds import Clouds, emulate
+from portaflow_conformance.emulators.control import Fault
+from portaflow_conformance.manifest import MANIFEST
+
+Run = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A store, and what its provider calls things."""
+
+    cloud: str
+    backend: str
+    scheme: str
+    imports: str  # Store and Config
+    make: str  # makes the bucket "mine"
+    all: str
+    get: str
+    put: str
+    lost: tuple[tuple[Any, str], ...]  # effects and operations of an upload and its reading
+    given_up: str
+    buckets_are_made: str
+    right: str
+
+
+S3 = Kind(
+    cloud="aws",
+    backend="s3",
+    scheme="s3",
+    imports="from portaflow_aws.s3 import S3 as Store, Config",
+    make="import boto3; boto3.client('s3', region_name='us-east-1').create_bucket(Bucket='mine')",
+    all="aws:s3.*",
+    get="aws:s3.GetObject",
+    put="aws:s3.PutObject",
+    lost=(
+        ("reset-after", "aws:s3.UploadPart"),
+        ("reset-before", "aws:s3.UploadPart"),
+        ("reset-before", "aws:s3.GetObject"),
+    ),
+    given_up="aws:s3.AbortMultipartUpload",
+    buckets_are_made="aws s3 mb s3://none",
+    right="s3:GetObject",
+)
+GCS = Kind(
+    cloud="gcp",
+    backend="gcs",
+    scheme="gs",
+    imports="from portaflow_gcp.gcs import Gcs as Store, Config",
+    make="from google.cloud import storage; storage.Client().create_bucket('mine')",
+    all="gcp:storage.*",
+    get="gcp:storage.objects.get",
+    put="gcp:storage.objects.insert",
+    lost=(
+        ("reset-after", "gcp:storage.multipart.part"),
+        ("die", "gcp:storage.multipart.part"),
+        ("die", "gcp:storage.objects.get"),
+    ),
+    given_up="gcp:storage.multipart.abort",
+    buckets_are_made="gcloud storage buckets create gs://none",
+    right="roles/storage.objectUser",
+)
+
+_START = """
+import json, os, time
+{imports}
+told = []
+def said(call, *args, **kwargs):
+    began = time.monotonic()
+    try:
+        call(*args, **kwargs)
+    except Exception as error:
+        assert time.monotonic() - began < 20, error
+        return [type(error).__name__, str(error), getattr(error, "retryable", None)]
+    return []
+def fs(root="{scheme}://mine/p", **settings):
+    return Store(Config(root=root, **settings)).filesystem()
+one, mine = fs(), "{scheme}://mine/p"
+"""
+_END = """
+print("\\n" + json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module", params=[S3, GCS], ids=lambda kind: kind.backend)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def clouds(kind: Kind) -> Iterator[Clouds]:
+    with emulate(kind.cloud, pace=0.05) as clouds:
+        subprocess.run([sys.executable, "-c", kind.make], env=clouds.environ(), check=True)
+        yield clouds
+
+
+@pytest.fixture
+def run(kind: Kind, clouds: Clouds) -> Iterator[Run]:
+    """Run code in a process with the cloud's environment; what it leaves in `told`."""
+    start = _START.format(imports=kind.imports, scheme=kind.scheme)
+
+    def python(code: str, **env: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-c", start + code + _END],
+            env={**clouds.environ(), **env},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    yield python
+    clouds.control.clear()
+
+
+@pytest.mark.timeout(900)
+def test_the_store_conforms(kind: Kind, clouds: Clouds, tmp_path: Path) -> None:
+    root = f"{kind.scheme}://mine/conformance"
+    text = f'[targets.t]\nstore = {{backend = "{kind.backend}", root = "{root}"}}\n'
+    (tmp_path / "portaflow.toml").write_text(text)
+    command = [
+        sys.executable, "-m", "pytest", "-p", "portaflow_conformance", "-p", "no:cacheprovider",
+        "--target", "t", "--target-kind", "emulator", "--level", "L1", "--report", "reports",
+    ]  # fmt: skip
+    env = {k: v for k, v in clouds.environ().items() if not k.startswith("PYTEST_")}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    report = json.loads((tmp_path / "reports" / "report.json").read_text())
+    mine = {r["id"]: r["outcome"] for r in report["results"] if r["backend"] == kind.backend}
+    ours = [c for c in MANIFEST if c.area in ("plugin", "store") and not c.planned]
+    assert mine.keys() >= {c.id for c in ours if c.level in ("L0", "L1")}
+    assert set(mine.values()) == {"passed"}
+    assert report["verdict"] == "conformant"
+
+
+def test_a_bucket_that_is_not_there_is_named_with_the_way_to_make_it(kind: Kind, run: Run) -> None:
+    root = f"{kind.scheme}://none/p"
+    told = run(f"""
+none = fs("{root}")
+told += [said(none.pipe_file, "{root}/x", b""), said(none.ls, "{root}")]
+told += [said(none.cat_file, "{root}/x")]
+told += [[one.ok, one.detail, one.fix] for one in Store(Config(root="{root}")).check()]
+""")
+    for error, text, _ in told[:3]:
+        assert error == "RejectedError"
+        assert text.startswith(root)
+        assert "NoSuchBucket" in text
+        assert kind.buckets_are_made in text
+    ((ok, detail, fix),) = told[3:]
+    assert not ok
+    assert "NoSuchBucket" in detail
+    assert fix.startswith(f"make it with `{kind.buckets_are_made}`")
+
+
+def test_who_may_not_do_it_is_told_which_right_is_missing(
+    kind: Kind, run: Run, clouds: Clouds
+) -> None:
+    clouds.control.order(Fault(effect="error", status=403, times=-1, operation=kind.all))
+    told = run("""
+calls = (one.cat_file, one.exists, one.ls, one.find, one.rm_file, lambda p: one.pipe_file(p, b""))
+told += [said(call, f"{mine}/x") for call in calls]
+""")
+    for error, text, _ in told:
+        assert error == "PermissionError"
+        assert text.startswith(f"{kind.scheme}://mine/p/x: ")
+        assert kind.right in text
+
+
+def test_what_is_throttled_for_long_may_be_asked_again_later(
+    kind: Kind, run: Run, clouds: Clouds
+) -> None:
+    few = clouds.control.order(Fault(effect="throttle", times=2, operation=kind.get))
+    code = """
+one.pipe_file(f"{mine}/throttled", b"1")
+told += [said(one.cat_file, f"{mine}/throttled")]
+"""
+    assert run(code) == [[]]
+    assert few.hit == 2
+    clouds.control.order(Fault(effect="throttle", times=-1, operation=kind.get))
+    ((error, text, retryable),) = run(code)
+    assert (error, retryable) == ("UnavailableError", True)
+    assert text.startswith(f"{kind.scheme}://mine/p/throttled: ")
+
+
+def test_an_upload_whose_answers_are_lost_is_whole(kind: Kind, run: Run, clouds: Clouds) -> None:
+    faults = [Fault(effect=effect, operation=call) for effect, call in kind.lost]
+    lost = [clouds.control.order(fault) for fault in faults]
+    told = run("""
+whole = os.urandom(21 * 2**20)
+with one.open(f"{mine}/lost", "wb", block_size=5 * 2**20) as stream:
+    for at in range(0, len(whole), 10**6):
+        stream.write(whole[at:at + 10**6])
+told += [one.cat_file(f"{mine}/lost") == whole]
+with one.open(f"{mine}/lost", "rb") as stream:
+    told += [stream.read() == whole]
+""")
+    assert told == [True, True]
+    assert [fault.hit for fault in lost] == [1] * len(lost)
+
+
+def test_a_create_whose_answer_is_lost_is_not_taken_for_somebody_elses(
+    kind: Kind, run: Run, clouds: Clouds
+) -> None:
+    clouds.control.order(Fault(effect="reset-after", operation=kind.put))
+    told = run("""
+path = f"{mine}/created"
+told += [said(one.pipe_file, path, b"1", mode="create"), one.cat_file(path).decode()]
+told += [said(one.pipe_file, path, b"2", mode="create"), one.cat_file(path).decode()]
+""")
+    assert (told[0][0], told[0][2], told[1]) == ("UnavailableError", True, "1")
+    assert (told[2][0], told[3]) == ("FileExistsError", "1")
+
+
+def test_an_upload_that_is_given_up_leaves_no_parts(kind: Kind, run: Run, clouds: Clouds) -> None:
+    before = clouds.control.count(kind.given_up)
+    told = run("""
+try:
+    with one.open(f"{mine}/given-up", "wb", block_size=5 * 2**20) as stream:
+        stream.write(os.urandom(12 * 2**20))
+        raise ZeroDivisionError
+except ZeroDivisionError:
+    told += [one.exists(f"{mine}/given-up")]
+""")
+    assert told == [False]
+    assert clouds.control.count(kind.given_up) == before + 1
