@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from portaflow_conformance.emulators.clouds import emulate
 from portaflow_conformance.emulators.control import Fault
 
@@ -12,7 +13,9 @@ from .aws_client import EMR, python
 _RUN, _ADD = "aws:emr.RunJobFlow", "aws:emr.AddJobFlowSteps"
 
 
-def test_a_lost_answer_has_made_what_was_asked_and_a_lost_request_has_not(tmp_path: Path) -> None:
+def test_a_lost_answer_has_made_what_was_asked_and_a_lost_request_has_not(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with emulate("aws", pace=0) as clouds:
         order = clouds.control.order
         faults = [
@@ -54,6 +57,7 @@ print(lost(once.add_job_flow_steps, JobFlowId=flow, Steps=sleeps),
         ]
         assert [fault.hit for fault in faults] == [1, 1, 1, 1]
         assert clouds.control.count(_RUN) == 3
+    assert "Traceback" not in capfd.readouterr().err  # the local cloud minds its own faults
 
 
 def test_throttling_and_errors_are_tried_again_by_the_client(tmp_path: Path) -> None:

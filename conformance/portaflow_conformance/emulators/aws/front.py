@@ -45,6 +45,10 @@ class _Quiet(WSGIRequestHandler):
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         pass
 
+    def handle(self) -> None:
+        with suppress(OSError):  # of a connection that a client, or a fault, has reset
+            super().handle()
+
 
 class Front:
     def __init__(
