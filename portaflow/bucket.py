@@ -7,13 +7,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from .backend import SUPPORTED, Capability, Finding, ObjectStore, Support
 from .errors import BackendError, TargetError
-from .objects import ObjectFileSystem
 from .refusals import Advice
+
+if TYPE_CHECKING:
+    from .objects import ObjectFileSystem
 
 __all__ = ["Advice", "Bucket"]
 
@@ -58,6 +60,8 @@ class Bucket(ObjectStore):
         return f"{self.root}/{key}"
 
     def filesystem(self) -> ObjectFileSystem:
+        from .objects import ObjectFileSystem  # with fsspec, which no plan needs
+
         return ObjectFileSystem(self.scheme, self.store, self.advice)
 
     def check(self) -> Iterable[Finding]:
