@@ -239,14 +239,14 @@ class _Threads:
 T = TypeVar("T")
 
 
-def patiently(call: Callable[[], T], cancelled: threading.Event | None) -> T:
+def patiently(call: Callable[[], T], cancelled: threading.Event | None, tries: int = 0) -> T:
     """Make a call again, later and later, while it fails in a way that may pass."""
-    pause = cancelled or threading.Event()
-    for n in range(TRIES):
+    pause, tries = cancelled or threading.Event(), tries or TRIES
+    for n in range(tries):
         try:
             return call()
         except BackendError as error:
             wait = min(_FIRST_PAUSE * 2**n, _LONGEST_PAUSE)
-            if not error.retryable or n == TRIES - 1 or pause.wait(wait):
+            if not error.retryable or n == tries - 1 or pause.wait(wait):
                 raise
     raise AssertionError("the last try returns or raises")

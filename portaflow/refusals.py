@@ -9,6 +9,11 @@ from .errors import RejectedError, UnavailableError
 
 _LONGEST = 300  # characters told of a provider's own words
 _CODE = re.compile(r"<Code>(.+?)</Code>|\(code: (\w+)\)")
+_OURS = re.compile(
+    r"credential provider: (UnavailableError|DeniedError): (.+?)(?=\n\nDebug|$)", re.S
+)
+"""How obstore tells an error of ours, when a plugin's own code was asked for credentials."""
+
 _REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"})
 _CREDENTIALS = frozenset(
     {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed"}
@@ -32,6 +37,11 @@ def refused(uri: str, error: Exception, advice: Advice) -> Exception:
     text, kind = str(error), type(error).__name__
     if kind == "AlreadyExistsError":
         return FileExistsError(uri)
+    if ours := _OURS.search(text):
+        told = f"{uri}: {ours[2]}"
+        if ours[1] == "DeniedError":
+            return PermissionError(told)
+        return UnavailableError(f"{told}; {advice.unreachable}")
     where = f"{uri}: {_cause(text)}"
     code = found[1] or found[2] if (found := _CODE.search(text)) else ""
     if code == "NoSuchBucket":

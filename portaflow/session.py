@@ -14,7 +14,7 @@ from typing import Any, cast
 from . import __version__
 from .backend import Driver, Kind
 from .call import CallDriver
-from .calls import Drivers
+from .calls import Drivers, patiently
 from .data import collect, store_errors
 from .engine import Engine
 from .errors import DefinitionError, Gathered, NotFoundError, RunError, TargetError
@@ -28,6 +28,8 @@ from .plugins import Backends, Registry
 from .state import Event, RunState
 from .target import Target
 from .transfer import TransferDriver
+
+_TRIES = 3  # of the first record of a run
 
 Observe = Callable[[Action, Event], None]
 OnTrouble = Callable[[Exception, float], None]
@@ -126,9 +128,9 @@ class Session:
     ) -> Engine:  # fmt: skip
         """Plan a run and record its beginning. Raises RunError when there is such a run."""
         planned, local = self._planned(project, run)
-        journal = Journal(self.fs, planned.home)
-        try:
-            journal.begin(_header(project, run, self.target, local))
+        journal, header = Journal(self.fs, planned.home), _header(project, run, self.target, local)
+        try:  # a lost answer is no reason to give up, a store that cannot be reached is one soon
+            patiently(lambda: journal.begin(header), None, _TRIES)
         except RunError as error:
             raise RunError(
                 f"run {run.id!r} of {planned.pipeline!r} exists already; "
@@ -182,7 +184,8 @@ class Session:
     def _go_on(self, past: Past, observe: Observe | None, on_trouble: OnTrouble | None) -> Engine:
         _ = past.state  # what has happened must fit the plan before anything is recorded
         journal, run = past.journal, _run(past.header)
-        journal.begin(_header(past.project, run, self.target, past.local))
+        header = _header(past.project, run, self.target, past.local)
+        patiently(lambda: journal.begin(header), None, _TRIES)
         journal.forget_wish()
         folder = past.project.folder
         return self._engine(past.plan, folder, journal, past.events, observe, on_trouble)

@@ -96,6 +96,20 @@ def connect(access: Access) -> Gcp:
         return _all.setdefault(key, Gcp(key))
 
 
+class TokenSource:
+    """Where obstore has tokens from: its errors are ours, and say whether they may pass."""
+
+    def __init__(self, access: Access) -> None:
+        from obstore.auth.google import GoogleCredentialProvider
+
+        self._provider = GoogleCredentialProvider(connect(access).credentials)
+        self.refresh_threshold = self._provider.refresh_threshold
+
+    def __call__(self) -> Any:
+        with told("credentials"):
+            return self._provider()
+
+
 @contextmanager
 def told(what: str) -> Iterator[None]:
     """Turn errors of Google's credentials into ours, which name `what`."""
@@ -106,7 +120,8 @@ def told(what: str) -> Iterator[None]:
     except Exception as error:
         from google.auth import exceptions
 
-        if isinstance(error, exceptions.TransportError):
+        passing = isinstance(error, exceptions.GoogleAuthError) and error.retryable
+        if passing or isinstance(error, exceptions.TransportError):
             raise UnavailableError(f"{what}: {_short(error)}") from error
         if isinstance(error, exceptions.GoogleAuthError | ValueError | OSError):
             raise DeniedError(f"{what}: {_short(error)}; {CREDENTIALS}") from error

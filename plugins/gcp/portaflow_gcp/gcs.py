@@ -8,7 +8,7 @@ from typing import Any
 
 from portaflow.bucket import Advice, Bucket
 
-from .connect import CREDENTIALS, Access, connect
+from .connect import CREDENTIALS, Access, TokenSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,9 @@ class Gcs(Bucket):
     )
 
     def store(self, bucket: str) -> Any:
-        from obstore.auth.google import GoogleCredentialProvider
         from obstore.store import GCSStore
 
-        credentials = connect(self.config).credentials
-        return GCSStore(
-            bucket,
-            credential_provider=GoogleCredentialProvider(credentials),
-            **self.patience,
-        )
+        return GCSStore(bucket, credential_provider=TokenSource(self.config), **self.patience)
 
     def container_env(self) -> Mapping[str, str]:
         project = self.config.project

@@ -5,7 +5,7 @@ from __future__ import annotations
 from portaflow.backend import LogChunk
 from portaflow.errors import NotFoundError, UnavailableError
 
-from .connect import Access, connect, told
+from .connect import Access, TokenSource, told
 
 _CHUNK = 2**20  # bytes returned at once
 
@@ -32,13 +32,12 @@ def read(access: Access, uri: str, cursor: str, ended: bool) -> LogChunk:
 def _object(access: Access, uri: str, number: int, start: int) -> tuple[bytes, bool]:
     """The rest of one object, and whether another one follows it."""
     import obstore
-    from obstore.auth.google import GoogleCredentialProvider
     from obstore.exceptions import BaseError
     from obstore.store import GCSStore
 
     bucket, _, key = uri.removeprefix("gs://").partition("/")
     with told(f"output {uri}"):
-        credentials = GoogleCredentialProvider(connect(access).credentials)
+        credentials = TokenSource(access)
     try:
         store = GCSStore(bucket, credential_provider=credentials)
         folder, _, _ = key.rpartition("/")
