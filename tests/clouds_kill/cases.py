@@ -1,0 +1,189 @@
+"""One engine that is killed at one call, one that goes on, and what both together have made."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from portaflow_conformance.emulators.control import Call, Effect
+
+from .place import HERE, PATIENCE, PIPELINE, Case, Place, until
+from .points import CREATIONS, ENDS, Point, made
+
+Side = Literal["before", "after", "hidden", "lost"]
+SIDES: tuple[Side, ...] = get_args(Side)
+TASKS = ("features", "train", "recommend")
+EFFECTS: dict[Side, Effect] = {
+    "before": "reset-before",  # killed, then refused: the call is never applied
+    "after": "hold",  # killed when it is applied, and nobody was told
+    "hidden": "hide",  # killed; what was made is listed some seconds later
+    "lost": "reset-after",  # not killed
+}
+_PIPELINES = {"kubernetes": HERE / "containers"}
+
+
+@dataclass(slots=True)
+class Outcome:
+    point: str
+    side: str
+    reached: bool = False
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    told: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.reached and not self.problems
+
+
+def tried(place: Place, points: Sequence[Point], side: Side, name: str) -> Outcome:
+    """Kill one engine of a run after another, each at its point, and let a last one go on.
+
+    Where answers get lost, there is one engine, which loses them all.
+    """
+    outcome, began = Outcome(" + ".join(map(str, points)), side), time.monotonic()
+    case = place.case(name)
+    if side == "lost":
+        faults = [place.control.order(point.fault(EFFECTS[side], case)) for point in points]
+        code = place.run(case, pipeline(place)).code()
+        outcome.reached = all(fault.hit for fault in faults)
+    else:
+        outcome.reached, code = True, None
+        for point in points:
+            outcome.reached &= killed(place, case, point, side, outcome.problems)
+        code = gone_on(place, case)
+    outcome.problems += ended(place, case, code)
+    outcome.seconds = time.monotonic() - began
+    outcome.told = case.told() if outcome.problems else ""
+    return outcome
+
+
+def killed(place: Place, case: Case, point: Point, side: Side, problems: list[str]) -> bool:
+    """Whether the next engine of a run was killed at a call: it may end without making it."""
+    fault = place.control.order(point.fault(EFFECTS[side], case))
+    with dying(place, case, fault.effect):
+        engine = place.resume(case) if case.started else place.run(case, pipeline(place))
+        if side == "after":
+            until(lambda: fault.held or engine.over(), PATIENCE)
+            if fault.held:
+                engine.kill()
+            fault.held = False
+        code = engine.code()
+    if fault.hit and code != -9:
+        problems.append(f"the engine that was killed at {point} ended with {code}")
+    return bool(fault.hit)
+
+
+def late(place: Place, name: str) -> Outcome:
+    """All that is made is listed late, and nobody is killed."""
+    outcome, began = Outcome("each creation", "listed late"), time.monotonic()
+    case = place.case(name)
+    hide = [Point(operation).fault("hide", case) for operation in CREATIONS]
+    for fault in hide:
+        fault.times = -1
+        place.control.order(fault)
+    code = place.run(case, pipeline(place)).code()
+    for fault in hide:
+        fault.times = 0
+    outcome.reached = sum(fault.hit for fault in hide) >= len(expected(place))
+    outcome.problems += list(ended(place, case, code))
+    outcome.seconds = time.monotonic() - began
+    outcome.told = case.told() if outcome.problems else ""
+    return outcome
+
+
+def pipeline(place: Place) -> Any:
+    return _PIPELINES.get(place.target, HERE / "pipeline")
+
+
+def expected(place: Place) -> tuple[str, ...]:
+    return TASKS if place.target in _PIPELINES else ("spark", *TASKS)
+
+
+@contextmanager
+def dying(place: Place, case: Case, effect: Effect) -> Iterator[None]:
+    """While it is entered, a call that a fault strikes is the engine's last."""
+
+    def heard(call: Call) -> None:
+        if call.fault == effect and case.made(call):
+            case.started[-1].kill()
+
+    if effect == "hold":  # it is killed when the call was applied
+        yield
+        return
+    place.listeners.append(heard)
+    try:
+        yield
+    finally:
+        place.listeners.remove(heard)
+
+
+def gone_on(place: Place, case: Case) -> int | None:
+    """`portaflow resume`, or `run` again where it says that nothing had begun."""
+    code = place.resume(case).code()
+    if code == 2 and re.search(r"there is no run 'r'", case.told()):
+        if any(made(place.calls(case))):
+            return code
+        code = place.run(case, pipeline(place)).code()
+    return code
+
+
+def ended(place: Place, case: Case, code: int | None) -> Iterator[str]:
+    """What is wrong, by the calls that were made and by what the cloud knows."""
+    if code != 0:
+        yield f"the last engine ended with {code}"
+    calls = place.calls(case)
+    names = Counter(made(calls))
+    if (asked := sorted(n.split("-")[2] for n in names)) != sorted(expected(place)):
+        yield f"what was asked for: {asked}"
+    if again := [n for n in names if not n.endswith("-1")]:
+        yield f"second attempts: {again}"
+    yield from _made_after_the_end(calls)
+    things = _at_rest(place, list(names))
+    if alive := [thing for thing in things if thing[2]]:
+        yield f"alive: {alive}"
+    known = Counter((kind, name) for kind, name, _ in things)
+    if many := [f"{n} of {kind} {name}" for (kind, name), n in known.items() if n > 1]:
+        yield f"made more than once: {many}"
+    wanted = len(names) + 1 - (place.target == "gcp") + 2 * (place.target == "kubernetes")
+    if len(known) != wanted:  # each Job has a pod; Dataproc forgets a cluster that was deleted
+        yield f"{len(known)} things are known, not {wanted}: {sorted(known)}"
+    yield from _left(place.ask("objects", uri=case.uri))
+
+
+def _at_rest(place: Place, names: list[str]) -> list[Any]:
+    """What the cloud knows of things; what is about to end may do so."""
+    deadline = time.monotonic() + 30
+    while True:
+        things: list[Any] = place.ask("things", names=names)
+        if not any(lives for _, _, lives in things) or time.monotonic() > deadline:
+            return things
+        time.sleep(0.2)
+
+
+def _made_after_the_end(calls: list[Call]) -> Iterator[str]:
+    ends = [call.time for call in calls if call.operation in ENDS and call.fault != "reset-before"]
+    for call in calls:
+        if ends and call.operation in CREATIONS and call.time > ends[0]:
+            yield f"{call.operation} after the cluster was asked to end"
+    if not ends and any(call.operation in CREATIONS[:3:2] for call in calls):
+        yield "no cluster was asked to end"
+
+
+def _left(objects: dict[str, str]) -> Iterator[str]:
+    """What is wrong in the store: each task leaves a line in the ledger when it runs."""
+    ran = Counter(n.removeprefix("ledger/").split("-")[0] for n in objects if "ledger/" in n)
+    if ran != Counter(TASKS):
+        yield f"what ran how often: {dict(ran)}"
+    home = f"store/{PIPELINE}/r"
+    text = objects.get(f"{home}/recommend/top/part", "nothing")
+    if text != " ".join(TASKS):
+        yield f"the last task has left {text!r}"
+    if not json.loads(objects.get(f"{home}/_lease.json", "{}")).get("closed"):
+        yield "the lease is not closed"
