@@ -54,7 +54,7 @@ def _on_aws(names: list[str]) -> Iterator[Thing]:
 
 
 def _on_gcp() -> Iterator[Thing]:
-    from google.cloud import dataproc_v1 as dataproc  
+    from google.cloud import dataproc_v1 as dataproc
 
     options = {"api_endpoint": f"{REGION}-dataproc.googleapis.com:443"}
     place = {"project_id": os.environ["GOOGLE_CLOUD_PROJECT"], "region": REGION}
