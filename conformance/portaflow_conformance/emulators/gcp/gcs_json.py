@@ -255,18 +255,20 @@ class JsonApi:
         session = self._uploads.session(request.query.get("upload_id", ""))
         where = request.headers.get("content-range", "")
         self._uploads.receive(session, where, request.chunks())
-        return _item(request, session.item) if session.item else progress(session)
+        return _item(request, session.item) if session.item else progress(request, session)
 
     def _objects_cancelUpload(self, request: Request, bucket: str) -> Response:
         self._uploads.cancel(request.query.get("upload_id", ""))
         return Response(499)
 
 
-def progress(session: Resumable) -> Response:
-    """How much has arrived of what is not complete."""
+def progress(request: Request, session: Resumable) -> Response:
+    """How much has arrived of what is not complete. Go's clients take a 308 for a redirection."""
     headers = {"X-GUploader-UploadID": session.id}
     if session.draft.size:
         headers["Range"] = f"bytes=0-{session.draft.size - 1}"
+    if request.headers.get("x-guploader-no-308") == "yes":
+        return Response(200, b"", {**headers, "X-Http-Status-Code-Override": "308"})
     return Response(308, b"", headers)
 
 

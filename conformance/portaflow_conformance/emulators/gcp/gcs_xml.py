@@ -160,7 +160,9 @@ class XmlApi:
         session = self._uploads.session(request.query["upload_id"])
         where = request.headers.get("content-range", "")
         self._uploads.receive(session, where, request.chunks())
-        return Response(200, b"", _written(session.item)) if session.item else progress(session)
+        if session.item:
+            return Response(200, b"", _written(session.item))
+        return progress(request, session)
 
     def _objects_cancelUpload(self, request: Request, bucket: str, name: str) -> Response:
         self._uploads.cancel(request.query["upload_id"])
