@@ -5,7 +5,18 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("startup", "plans", "tasks", "store", "buckets", "memory", "clouds", "s3", "demo")
+NAMES = (
+    "startup",
+    "plans",
+    "tasks",
+    "store",
+    "buckets",
+    "memory",
+    "clouds",
+    "s3",
+    "status",
+    "demo",
+)
 
 
 def main(names: list[str]) -> int:

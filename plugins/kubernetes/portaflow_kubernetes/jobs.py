@@ -26,7 +26,7 @@ from .logs import SILENCE, Lines, Tail, Tails
 from .manifest import END, KIND, MAIN, NAME, OWNER, REQUEST, digest
 from .verdict import STOP, End
 
-_NAMES = 100  # in one selector: more do not fit into a URL
+_NAMES = 125  # in one selector, of 40 letters each: 8 kB of URL is what all servers take
 _PATIENCE = 5.0  # seconds a thing may wait without a word before the events are asked
 
 

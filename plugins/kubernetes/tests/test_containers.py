@@ -222,12 +222,12 @@ def test_many_jobs_are_asked_for_in_few_calls(field: Field) -> None:
         return field.driver.start({**request, "spec": {**request["spec"], "suspend": True}})
 
     with ThreadPoolExecutor(8) as pool:
-        handles = list(pool.map(start, range(101)))
+        handles = list(pool.map(start, range(126)))
     before = field.control.count("kubernetes:*")
     told = field.driver.poll(handles)
     assert field.control.count("kubernetes:*") - before == 4
     assert {getattr(status, "state", None) for status in told.values()} == {State.PENDING}
-    assert len(told) == 101
+    assert len(told) == 126
 
 
 def test_another_process_starts_and_dies_and_this_one_goes_on(field: Field) -> None:
