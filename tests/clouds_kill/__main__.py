@@ -30,12 +30,13 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.clouds_kill", description=__doc__)
     parser.add_argument("target", choices=list(CLOUDS))
     parser.add_argument("--jobs", type=int, default=2, help="runs at once [2]")
+    parser.add_argument("--spark", action="store_true", help="run Spark [a program of Python]")
     parser.add_argument("--only", default="", help="calls that match, such as 'emr|jobs.create'")
     parser.add_argument("--side", action="append", choices=SIDES, help="[all]")
     parser.add_argument("--json", action="store_true", help="print each outcome as JSON")
     words = parser.parse_args()
     began = time.monotonic()
-    with place(words.target) as here:
+    with place(words.target, with_spark=words.spark) as here:
         cases = list(_cases(here, words.only, words.side or SIDES))
         outcomes = _done(cases, words.jobs)
     bad = [one for one in outcomes if not one.good]

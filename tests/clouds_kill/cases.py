@@ -127,7 +127,7 @@ def dying(place: Place, case: Case, effect: Effect) -> Iterator[None]:
 def gone_on(place: Place, case: Case) -> int | None:
     """`portaflow resume`, or `run` again where it says that nothing had begun."""
     code = place.resume(case).code()
-    if code == 2 and re.search(r"there is no run 'r'", case.told()):
+    if code == 1 and re.search(r"there is no run 'r'", case.told()):
         if any(made(place.calls(case))):
             return code
         code = place.run(case, pipeline(place)).code()

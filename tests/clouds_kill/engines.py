@@ -1,8 +1,9 @@
 """Runs `portaflow` in processes of their own, each in an environment of its own.
 
-Reads orders, a JSON object a line, {"words", "env", "log"}, and forks for each: what takes long
-is imported once. Says {"began": pid} at once, in the order of the orders, and later {"ended":
-pid, "code": the exit code, or minus the signal}. Ends when no more orders can come.
+Reads orders, a JSON object a line, {"words", "env", "log", "program"}, and forks for each: what
+takes long is imported once. Says {"began": pid} at once, in the order of the orders, and later
+{"ended": pid, "code": the exit code, or minus the signal}. Ends, with all of them, when no more
+orders can come.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib
 import json
 import os
 import select
+import signal
 import sys
 import traceback
 from contextlib import suppress
@@ -35,6 +37,8 @@ def _child(order: dict[str, Any]) -> None:
     try:
         os.environ.clear()
         os.environ.update(order["env"])
+        if order["program"]:
+            _without_spark(order["program"])
         sys.argv = ["portaflow", *order["words"]]
         command_line()
         code = 0
@@ -48,6 +52,24 @@ def _child(order: dict[str, Any]) -> None:
     os._exit(code)
 
 
+def _without_spark(program: str) -> None:
+    """Let steps run a Python program instead of spark-submit: EMR is called as ever."""
+    from portaflow_aws.step import StepDriver
+
+    plain = StepDriver.request
+
+    def request(self: Any, name: str, spec: Any, parent: str = "") -> Any:
+        made = plain(self, name, spec, parent)
+        step = made["Steps"][0]["HadoopJarStep"]
+        words = step["Args"]
+        owner = [word for word in words if word.startswith("spark.portaflow.owner=")]
+        before = words[: words.index("spark-submit")]
+        step["Args"] = [*before, "env", *owner, "python", "-c", program, *spec.args]
+        return made
+
+    StepDriver.request = request  # type: ignore[method-assign]
+
+
 def _say(**what: int) -> None:
     print(json.dumps(what), flush=True)
 
@@ -57,21 +79,23 @@ def main() -> None:
         importlib.import_module(name)
     orders = os.fdopen(os.dup(0), "rb", buffering=0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    alive = 0
+    alive: set[int] = set()
     while True:
         if select.select([orders], [], [], 0.02)[0]:
             line = b""
             while not line.endswith(b"\n"):
                 if not (more := orders.read(65_536)):
+                    for pid in alive:
+                        os.kill(pid, signal.SIGKILL)
                     return
                 line += more
             for one in line.splitlines():
                 if (pid := os.fork()) == 0:
                     _child(json.loads(one))
-                alive += 1
+                alive.add(pid)
                 _say(began=pid)
         while alive and (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            alive -= 1
+            alive.remove(ended[0])
             _say(ended=ended[0], code=os.waitstatus_to_exitcode(ended[1]))
 
 

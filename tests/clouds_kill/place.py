@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from portaflow_conformance.emulators import spark
 from portaflow_conformance.emulators.clouds import Clouds, emulate
 from portaflow_conformance.emulators.control import Call
 from portaflow_conformance.emulators.kubernetes.access import User
@@ -146,9 +147,9 @@ class _Script:
 class Place:
     """One target: its stand-ins, the engines, and a client that looks."""
 
-    def __init__(self, target: str, clouds: Clouds, folder: Path) -> None:
+    def __init__(self, target: str, clouds: Clouds, folder: Path, program: str) -> None:
         self.target, self.clouds, self.control = target, clouds, clouds.control
-        self._folder = folder
+        self._folder, self._program = folder, program
         self._env = clouds.environ({**os.environ, "TMPDIR": str(folder)})
         self._engines = _Script("engines.py", self._env, folder / "engines.errors")
         self._looker = _Script("looker.py", self._env, folder / "looker.errors")
@@ -221,7 +222,10 @@ class Place:
     def _start(self, case: Case, words: Sequence[str]) -> Engine:
         engine = Engine()
         where = ("--target", self.target, "--config", str(case.folder / "portaflow.toml"))
-        order = {"words": [*words, *where], "env": case.env, "log": str(case.log)}
+        order = {
+            "words": [*words, *where], "env": case.env, "log": str(case.log),
+            "program": self._program,
+        }  # fmt: skip
         with self._ordering:
             self._began.put(engine)
             self._engines.tell(order)
@@ -253,17 +257,40 @@ class Place:
 
 
 @contextmanager
-def place(target: str, pace: float = 0.02) -> Iterator[Place]:
+def place(target: str, *, with_spark: bool = True, pace: float = 0.02) -> Iterator[Place]:
+    """A target to run in. Jobs are programs of Python, for speed, unless `with_spark`: no call of an
+    engine differs by that, but for the words of what a step of EMR runs."""
+    program = "" if with_spark else (HERE / "pipeline" / "work.py").read_text()
     folder = Path(tempfile.mkdtemp(prefix="portaflow-kill-"))
     try:
-        with emulate(*CLOUDS[target], pace=pace, buckets=[BUCKET]) as clouds:
-            one = Place(target, clouds, folder)
+        with (
+            _instead_of_spark(program),
+            emulate(*CLOUDS[target], pace=pace, buckets=[BUCKET]) as clouds,
+        ):
+            one = Place(target, clouds, folder, program)
             try:
                 yield one
             finally:
                 one.close()
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def _instead_of_spark(program: str) -> Iterator[None]:
+    """Let the local Dataproc run a program with a job's arguments, if there is one."""
+    plain = spark.Spark.command
+
+    def command(self: Any, words: Sequence[str], folder: Path, conf: Any) -> list[str]:
+        _, (_, *arguments) = spark._options(words)
+        return [sys.executable, "-c", program, *arguments]
+
+    if program:
+        spark.Spark.command = command  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        spark.Spark.command = plain  # type: ignore[method-assign]
 
 
 def until(what: Callable[[], Any], seconds: float, why: Callable[[], str] = str) -> Any:
