@@ -341,10 +341,10 @@ def _related(request: Request) -> tuple[dict[str, Any], str, bytes]:
     pieces = body.split(mark, 2)
     if len(pieces) < 3 or not (at := body.rfind(b"\r\n" + mark + b"--")) > 0:
         raise invalid("A multipart upload has two parts: metadata and media.")
-    second = len(pieces[0]) + len(pieces[1]) + 2 * len(mark) + 2
+    second = len(pieces[0]) + len(pieces[1]) + 2 * len(mark)
     _, _, first = pieces[1].partition(b"\r\n\r\n")
     media_part = body[second:at]
-    head_of_media, _, content = media_part.partition(b"\r\n\r\n")
+    head_of_media, _, content = media_part.partition(b"\r\n\r\n")  # Go's clients give none
     kind = BytesParser().parsebytes(head_of_media.lstrip() + b"\r\n\r\n").get_content_type()
     try:
         metadata = json.loads(first or b"{}")

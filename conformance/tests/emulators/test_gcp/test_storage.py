@@ -84,6 +84,22 @@ told += [refused(bucket.delete), refused(client.get_bucket, "none")]
     ]
 
 
+def test_a_part_of_an_upload_may_have_no_headers_as_gos_clients_send_it(client: Client) -> None:
+    told = client(
+        _GOOGLE
+        + """
+bucket = client.create_bucket("gos")
+head = b"Content-Type: application/json\\r\\n\\r\\n" + b'{"name": "x"}'
+body = b"--b\\r\\n" + head + b"\\r\\n--b\\r\\n\\r\\nwhole\\r\\n\\r\\n\\r\\n--b--"
+where = "https://storage.googleapis.com/upload/storage/v1/b/gos/o?uploadType=multipart"
+kind = {"Content-Type": "multipart/related; boundary=b"}
+told += [client._http.post(where, data=body, headers=kind, timeout=20).json()["size"]]
+told += [bucket.blob("x").download_as_bytes().decode()]
+"""
+    )
+    assert told == ["9", "whole\r\n\r\n"]
+
+
 def test_a_list_is_cut_down_by_the_service_as_asked(client: Client) -> None:
     told = client(
         _GOOGLE
