@@ -258,7 +258,7 @@ class Place:
 
 @contextmanager
 def place(target: str, *, with_spark: bool = True, pace: float = 0.02) -> Iterator[Place]:
-    """A target to run in. Jobs are programs of Python, for speed, unless `with_spark`: no call of an
+    """A target to run in. Without Spark jobs are programs of Python, for speed: no call of an
     engine differs by that, but for the words of what a step of EMR runs."""
     program = "" if with_spark else (HERE / "pipeline" / "work.py").read_text()
     folder = Path(tempfile.mkdtemp(prefix="portaflow-kill-"))
