@@ -20,24 +20,35 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from itertools import product
+from typing import get_args
 
-from .cases import SIDES, Outcome, Side, late, pipeline, tried
-from .place import CLOUDS, Place, place
-from .points import points
+from .cases import SIDES, Outcome, Side, late, tried
+from .place import CLOUDS, Place, What, place
+from .points import Point, points
+
+Try = Callable[[], Outcome]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.clouds_kill", description=__doc__)
     parser.add_argument("target", choices=list(CLOUDS))
+    parser.add_argument(
+        "--chain", action="store_true", help="kill the engines of one run one after the other"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at once [2]")
-    parser.add_argument("--spark", action="store_true", help="run Spark [a program of Python]")
+    parser.add_argument(
+        "--what", choices=get_args(What), default="programs",
+        help="run programs of Python for Spark's jobs, real jobs of Spark, or the demo [programs]",
+    )  # fmt: skip
     parser.add_argument("--only", default="", help="calls that match, such as 'emr|jobs.create'")
     parser.add_argument("--side", action="append", choices=SIDES, help="[all]")
     parser.add_argument("--json", action="store_true", help="print each outcome as JSON")
     words = parser.parse_args()
     began = time.monotonic()
-    with place(words.target, with_spark=words.spark) as here:
-        cases = list(_cases(here, words.only, words.side or SIDES))
+    sides = words.side or SIDES
+    with place(words.target, words.what) as here:
+        found = _recorded(here, words.only)
+        cases = list((_chained if words.chain else _each)(here, found, sides))
         outcomes = _done(cases, words.jobs)
     bad = [one for one in outcomes if not one.good]
     if words.json:
@@ -47,24 +58,34 @@ def main() -> int:
     return 1 if any(one.problems for one in bad) or not outcomes else 0
 
 
-def _cases(here: Place, only: str, sides: tuple[Side, ...]) -> Iterator[Callable[[], Outcome]]:
+def _recorded(here: Place, only: str) -> list[Point]:
+    """The calls of a run that nothing happens to."""
     case = here.case("first")
-    engine = here.run(case, pipeline(here))
-    if engine.code() != 0:
+    if here.run(case).code() != 0:
         sys.exit(f"a run that nothing happens to does not end well: {case.told()}")
     found = [p for p in points(case, here.calls(case)) if re.search(only, str(p))]
     print(f"{here.target}: {len(found)} calls", *found, sep="\n  ", file=sys.stderr)
-    number = 0
-    for reads, side in product((False, True), sides):  # what changes something comes first
-        for point in found:
-            if point.reads is reads and (point.creates or side != "hidden"):
-                number += 1
-                yield partial(tried, here, [point], side, f"case-{number:04}-")
-    if not only:
-        yield partial(late, here, "case-late-")
+    return found
 
 
-def _done(cases: list[Callable[[], Outcome]], jobs: int) -> list[Outcome]:
+def _each(here: Place, found: list[Point], sides: tuple[Side, ...]) -> Iterator[Try]:
+    """A run for each call; first for those that make or end something, last for those that read."""
+    ordered = sorted(found, key=lambda point: not point.marks)
+    for number, (reads, side, point) in enumerate(product((False, True), sides, ordered)):
+        if point.reads is reads and (point.creates or side != "hidden"):
+            yield partial(tried, here, [point], side, f"case-{number:04}-")
+    yield partial(late, here, "case-late-")
+
+
+def _chained(here: Place, found: list[Point], sides: tuple[Side, ...]) -> Iterator[Try]:
+    """A run for each side, whose engines are killed one after the other."""
+    for side in sides:
+        chain = [p for p in found if p.marks and (p.creates or side != "hidden")]
+        yield partial(tried, here, chain, side, f"case-{side}-")
+    yield partial(late, here, "case-late-")
+
+
+def _done(cases: list[Try], jobs: int) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(jobs) as threads:
         for future in as_completed([threads.submit(case) for case in cases]):

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from portaflow_conformance.emulators.control import Call, Effect
 
-from .place import HERE, PATIENCE, PIPELINE, Case, Place, until
+from .place import DEMO, PATIENCE, PIPELINES, Case, Place, until
 from .points import CREATIONS, ENDS, Point, made
 
 Side = Literal["before", "after", "hidden", "lost"]
@@ -25,7 +25,6 @@ EFFECTS: dict[Side, Effect] = {
     "hidden": "hide",  # killed; what was made is listed some seconds later
     "lost": "reset-after",  # not killed
 }
-_PIPELINES = {"kubernetes": HERE / "containers"}
 
 
 @dataclass(slots=True)
@@ -51,7 +50,7 @@ def tried(place: Place, points: Sequence[Point], side: Side, name: str) -> Outco
     case = place.case(name)
     if side == "lost":
         faults = [place.control.order(point.fault(EFFECTS[side], case)) for point in points]
-        code = place.run(case, pipeline(place)).code()
+        code = place.run(case).code()
         outcome.reached = all(fault.hit for fault in faults)
     else:
         outcome.reached, code = True, None
@@ -68,7 +67,7 @@ def killed(place: Place, case: Case, point: Point, side: Side, problems: list[st
     """Whether the next engine of a run was killed at a call: it may end without making it."""
     fault = place.control.order(point.fault(EFFECTS[side], case))
     with dying(place, case, fault.effect):
-        engine = place.resume(case) if case.started else place.run(case, pipeline(place))
+        engine = place.resume(case) if case.started else place.run(case)
         if side == "after":
             until(lambda: fault.held or engine.over(), PATIENCE)
             if fault.held:
@@ -88,7 +87,7 @@ def late(place: Place, name: str) -> Outcome:
     for fault in hide:
         fault.times = -1
         place.control.order(fault)
-    code = place.run(case, pipeline(place)).code()
+    code = place.run(case).code()
     for fault in hide:
         fault.times = 0
     outcome.reached = sum(fault.hit for fault in hide) >= len(expected(place))
@@ -98,12 +97,9 @@ def late(place: Place, name: str) -> Outcome:
     return outcome
 
 
-def pipeline(place: Place) -> Any:
-    return _PIPELINES.get(place.target, HERE / "pipeline")
-
-
 def expected(place: Place) -> tuple[str, ...]:
-    return TASKS if place.target in _PIPELINES else ("spark", *TASKS)
+    """The names of what is made: the cluster, and the jobs and containers."""
+    return TASKS if place.pipeline in PIPELINES.values() else ("spark", *TASKS)
 
 
 @contextmanager
@@ -130,7 +126,7 @@ def gone_on(place: Place, case: Case) -> int | None:
     if code == 1 and re.search(r"there is no run 'r'", case.told()):
         if any(made(place.calls(case))):
             return code
-        code = place.run(case, pipeline(place)).code()
+        code = place.run(case).code()
     return code
 
 
@@ -154,7 +150,7 @@ def ended(place: Place, case: Case, code: int | None) -> Iterator[str]:
     wanted = len(names) + 1 - (place.target == "gcp") + 2 * (place.target == "kubernetes")
     if len(known) != wanted:  # each Job has a pod; Dataproc forgets a cluster that was deleted
         yield f"{len(known)} things are known, not {wanted}: {sorted(known)}"
-    yield from _left(place.ask("objects", uri=case.uri))
+    yield from _left(place.ask("objects", uri=case.uri), place.pipeline == DEMO)
 
 
 def _at_rest(place: Place, names: list[str]) -> list[Any]:
@@ -176,14 +172,30 @@ def _made_after_the_end(calls: list[Call]) -> Iterator[str]:
         yield "no cluster was asked to end"
 
 
-def _left(objects: dict[str, str]) -> Iterator[str]:
-    """What is wrong in the store: each task leaves a line in the ledger when it runs."""
-    ran = Counter(n.removeprefix("ledger/").split("-")[0] for n in objects if "ledger/" in n)
-    if ran != Counter(TASKS):
-        yield f"what ran how often: {dict(ran)}"
-    home = f"store/{PIPELINE}/r"
-    text = objects.get(f"{home}/recommend/top/part", "nothing")
-    if text != " ".join(TASKS):
-        yield f"the last task has left {text!r}"
+def _left(objects: dict[str, str], demo: bool) -> Iterator[str]:
+    """What is wrong in the store. Each of our own tasks leaves a line in the ledger when it runs,
+    and hands on what it was handed; those of the demo are told by their values."""
+    home = f"store/{'recommendations' if demo else 'kill'}/r"
+    if demo:
+        yield from _values({task: objects.get(f"{home}/{task}/_result.json") for task in TASKS})
+    else:
+        ran = Counter(n.removeprefix("ledger/").split("-")[0] for n in objects if "ledger/" in n)
+        if ran != Counter(TASKS):
+            yield f"what ran how often: {dict(ran)}"
+        text = objects.get(f"{home}/recommend/top/part", "nothing")
+        if text != " ".join(TASKS):
+            yield f"the last task has left {text!r}"
+    if lacking := [task for task in TASKS if f"{home}/{task}/_manifest.json" not in objects]:
+        yield f"not committed: {lacking}"
     if not json.loads(objects.get(f"{home}/_lease.json", "{}")).get("closed"):
         yield "the lease is not closed"
+
+
+_known: dict[str, str | None] = {}
+
+
+def _values(values: dict[str, str | None]) -> Iterator[str]:
+    """What differs from the run before: the demo's values follow from its input."""
+    if None in values.values() or values != (_known or values):
+        yield f"the values are {values}, and were {_known}"
+    _known.update(values)

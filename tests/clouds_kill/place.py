@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from portaflow_conformance.emulators import spark
@@ -27,8 +27,10 @@ from portaflow_conformance.emulators.kubernetes.access import User
 
 HERE = Path(__file__).parent
 BUCKET = "portaflow"
+What = Literal["programs", "jobs", "demo"]
 PATIENCE = 240.0  # seconds for an engine: the machine may be busy
-PIPELINE = "kill"
+DEMO = HERE.parents[1] / "dags" / "recommendations"
+PIPELINES = {"kubernetes": HERE / "containers"}  # of a target that has no clusters
 CLOUDS = {
     "aws": ("aws", "kubernetes"),
     "gcp": ("gcp", "kubernetes"),
@@ -147,8 +149,11 @@ class _Script:
 class Place:
     """One target: its stand-ins, the engines, and a client that looks."""
 
-    def __init__(self, target: str, clouds: Clouds, folder: Path, program: str) -> None:
+    def __init__(
+        self, target: str, clouds: Clouds, folder: Path, pipeline: Path, program: str
+    ) -> None:
         self.target, self.clouds, self.control = target, clouds, clouds.control
+        self.pipeline = pipeline
         self._folder, self._program = folder, program
         self._env = clouds.environ({**os.environ, "TMPDIR": str(folder)})
         self._engines = _Script("engines.py", self._env, folder / "engines.errors")
@@ -211,10 +216,9 @@ class Place:
         file.write_text(yaml.safe_dump(config))
         return file
 
-    def run(self, case: Case, pipeline: Path) -> Engine:
-        ledger = f"ledger={case.uri}/ledger"
-        words = ("run", str(pipeline), "--run-id", "r", "--param", ledger)
-        return self._start(case, words)
+    def run(self, case: Case) -> Engine:
+        ledger = () if self.pipeline == DEMO else ("--param", f"ledger={case.uri}/ledger")
+        return self._start(case, ("run", str(self.pipeline), "--run-id", "r", *ledger))
 
     def resume(self, case: Case) -> Engine:
         return self._start(case, ("resume", "r"))
@@ -257,17 +261,20 @@ class Place:
 
 
 @contextmanager
-def place(target: str, *, with_spark: bool = True, pace: float = 0.02) -> Iterator[Place]:
-    """A target to run in. Without Spark jobs are programs of Python, for speed: no call of an
-    engine differs by that, but for the words of what a step of EMR runs."""
-    program = "" if with_spark else (HERE / "pipeline" / "work.py").read_text()
+def place(target: str, what: What = "jobs", pace: float = 0.02) -> Iterator[Place]:
+    """A target to run in: dags/recommendations, or its shape with jobs that take a blink, or with
+    programs of Python for jobs of Spark. No call of an engine differs by these programs, but for
+    the words of what a step of EMR runs."""
+    pipeline = DEMO if what == "demo" else PIPELINES.get(target, HERE / "pipeline")
+    images = {"train": DEMO / "images" / "train"}
+    program = "" if what != "programs" else (HERE / "pipeline" / "work.py").read_text()
     folder = Path(tempfile.mkdtemp(prefix="portaflow-kill-"))
     try:
         with (
             _instead_of_spark(program),
-            emulate(*CLOUDS[target], pace=pace, buckets=[BUCKET]) as clouds,
+            emulate(*CLOUDS[target], pace=pace, images=images, buckets=[BUCKET]) as clouds,
         ):
-            one = Place(target, clouds, folder, program)
+            one = Place(target, clouds, folder, pipeline, program)
             try:
                 yield one
             finally:

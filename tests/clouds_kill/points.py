@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from portaflow_conformance.emulators.control import Call, Effect, Fault
 
-from .place import PIPELINE, Case
+from .place import Case
 
 CREATIONS = (
     "aws:emr.RunJobFlow",
@@ -23,7 +23,7 @@ ENDS = ("aws:emr.TerminateJobFlows", "gcp:dataproc.DeleteCluster")
 LATE = 5.0  # seconds after which a listing has what was made
 _HELD = 60.0  # seconds at most
 _READS = ("get", "list", "describe", "head", "watch")
-_NAME = re.compile(rf"pf-{PIPELINE}-(\w+)-[0-9a-f]+-\d+")
+_NAME = re.compile(r"pf-(?:kill|recommendations)-(\w+)-[0-9a-f]+-\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,12 @@ class Point:
     @property
     def creates(self) -> bool:
         return self.operation in CREATIONS
+
+    @property
+    def marks(self) -> bool:
+        """Whether what it changes is no record of the engine's own, but for others to see."""
+        result = self.subject.endswith(("_manifest.json", "_report.html"))
+        return self.creates or self.operation in ENDS or (result and not self.reads)
 
     @property
     def reads(self) -> bool:
@@ -72,7 +78,7 @@ def points(case: Case, calls: Iterable[Call]) -> list[Point]:
                 found.append(point)
         elif seen[str(point)] == 1 or not subject.endswith("_lease.json"):  # its times are luck
             found.append(Point(call.operation, subject, about, seen[str(point)] - 1))
-    return sorted(found, key=lambda p: (not p.creates, p.operation not in ENDS))
+    return found
 
 
 def _method(operation: str) -> str:
@@ -86,7 +92,7 @@ def _subject(case: Case, call: Call) -> tuple[str, str]:
         if key.startswith(f"{case.name}/"):
             return key.removeprefix(f"{case.name}/store/"), f'*"{{case}}{key[len(case.name) :]}"*'
     if name := _NAME.search(call.about):
-        return name[1], f"*pf-{PIPELINE}-{name[1]}-*"
+        return name[1], f"*pf-*-{name[1]}-*"
     return "", "*"
 
 
