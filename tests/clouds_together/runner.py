@@ -5,6 +5,7 @@ Reads orders, a JSON object a line, and answers each with a line, in the order o
     {"verb": "run" | "resume" | "force", "target", "pipeline", "run", "params"}
     {"verb": "put", "uri"}
     {"verb": "alive"}       what lives on any cloud, as the clouds' own clients see it
+    {"verb": "kept"}        the Jobs of Kubernetes that are there, ended or not
 
 Each engine has a thread, as in a process of its own it would be the main one.
 """
@@ -116,15 +117,21 @@ def _on_gcp() -> Iterator[str]:
 
 
 def _on_kubernetes() -> Iterator[str]:
-    from kubernetes import client, config
+    from kubernetes import client
 
-    config.load_kube_config()
-    for job in client.BatchV1Api().list_job_for_all_namespaces().items:
+    for job in _jobs():
         if not any(c.type in ("Complete", "Failed") for c in job.status.conditions or ()):
             yield f"Job {job.metadata.name}"
     for pod in client.CoreV1Api().list_pod_for_all_namespaces().items:
         if pod.status.phase in ("Pending", "Running"):
             yield f"pod {pod.metadata.name}"
+
+
+def _jobs() -> list[Any]:
+    from kubernetes import client, config
+
+    config.load_kube_config()
+    return list(client.BatchV1Api().list_job_for_all_namespaces().items)
 
 
 def _answer(order: dict[str, Any]) -> None:
@@ -134,6 +141,8 @@ def _answer(order: dict[str, Any]) -> None:
                 answer: Any = put(order["uri"])
             case "alive":
                 answer = alive()
+            case "kept":
+                answer = [job.metadata.name for job in _jobs()]
             case _:
                 answer = conduct(order)
         told = {"answer": answer}

@@ -85,6 +85,12 @@ class Running:
                 self._signal(signal.SIGKILL)
                 self._done.wait()
 
+    def ring(self) -> None:
+        """Tell the command itself, and nothing that it started, that its alarm clock rings."""
+        if not self._done.is_set():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGALRM)
+
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)

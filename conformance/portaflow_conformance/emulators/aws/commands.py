@@ -22,6 +22,7 @@ DRIVER = "driver."  # what the names of the files begin with that a driver on th
 _MASTER = "spark.yarn.appMasterEnv."  # whose environment a driver on the cluster has
 _SCRIPT_RUNNER = re.compile(r"s3n?://([\w-]+\.)?elasticmapreduce/libs/script-runner/.+\.jar")
 _COMMAND_RUNNER = re.compile(r"(.*/)?command-runner\.jar")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _HERE = "the local AWS runs spark-submit, jars, scripts and programs of this machine"
 _SUBMIT = """
 import sys
@@ -60,6 +61,16 @@ def on_cluster(jar: Mapping[str, Any], conf: Mapping[str, str]) -> bool:
     words = list(jar.get("Args", ()))
     mode = {**conf, **properties(words[1:])}.get("spark.submit.deployMode")
     return words[:1] == ["spark-submit"] and mode == "cluster"
+
+
+def limit(jar: Mapping[str, Any]) -> float:
+    """The seconds that a step's own `timeout` gives it, for ever when it has none."""
+    words = list(jar.get("Args", ()))
+    if not _COMMAND_RUNNER.fullmatch(jar["Jar"]) or words[:1] != ["timeout"]:
+        return float("inf")
+    given = next((word for word in words[1:] if not word.startswith("-")), "")
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", given)
+    return float(found[1]) * _UNITS[found[2]] if found else float("inf")
 
 
 def script(shop: Shop, uri: str, args: Sequence[str], folder: Path) -> Running:

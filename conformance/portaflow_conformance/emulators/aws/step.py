@@ -159,8 +159,12 @@ class Step:
         return code and 1
 
     def _watch(self, running: Running, effect: str) -> int | None:
-        kept = time.monotonic()
+        kept, limit = time.monotonic(), commands.limit(self.given["HadoopJarStep"])
+        rings = self._shop.control.now() + limit
         while (code := running.wait(_TICK)) is None:
+            if self._shop.control.now() > rings:  # a clock that jumped is its machine's, too
+                running.ring()
+                rings = float("inf")
             if time.monotonic() > kept + _LOGS_EVERY:
                 self._keep_logs()
                 kept = time.monotonic()
