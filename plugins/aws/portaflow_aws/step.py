@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _OWNER = "spark.portaflow.owner"  # a step has no tags, but its words are listed
 _ALIVE = ("PENDING", "RUNNING", "CANCEL_PENDING")
 _STREAMS = ("stdout", "stderr")
+_GONE = "shutting down, terminated, or finished"  # what EMR says of a cluster that takes no step
 _OVERHEAD = 0.1, 384  # of an executor's memory, at least so many MiB: YARN counts it in
 
 
@@ -131,8 +132,13 @@ class StepDriver(Driver[JobSpec]):
             return self._handle(there[0], parent.id) if there else None
 
         def make() -> Handle:
-            with told(f"job {name!r}", self._config):
-                answer = self._emr.add_job_flow_steps(**{**request, "JobFlowId": parent.id})
+            try:
+                with told(f"job {name!r}", self._config):
+                    answer = self._emr.add_job_flow_steps(**{**request, "JobFlowId": parent.id})
+            except RejectedError as error:
+                if _GONE in str(error):
+                    raise NotFoundError(str(error)) from error
+                raise
             return self._handle({"Name": name, "Id": answer["StepIds"][0]}, parent.id)
 
         handle = asked.once(self._key(name, parent), find, make)

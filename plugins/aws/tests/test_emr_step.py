@@ -152,7 +152,7 @@ def test_jobs_of_a_cluster_that_is_stopped_are_stopped(field: Field) -> None:
     field.emr.clusters.stop(cluster)
     assert field.wait(field.emr.jobs, job).state is State.STOPPED
     field.wait(field.emr.clusters, cluster)
-    with pytest.raises(RejectedError, match="may not be modified"):
+    with pytest.raises(NotFoundError, match="may not be modified"):
         field.sh(cluster, "true")
     assert list(field.emr.jobs.owned(field.owner)) == []
 
