@@ -31,7 +31,7 @@ from portaflow.errors import ConflictError, NotFoundError, RejectedError
 from . import catalogue, check, marks, output, ttl
 from .clients import Client
 from .connect import Access
-from .job import NO_SECRETS, work
+from .job import NO_SECRETS, conf_fit, work
 
 _PAGE = 500  # things in one answer to a list
 _STATES = {
@@ -142,7 +142,7 @@ class BatchDriver(Driver[JobSpec]):
         }
 
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
-        fits = ttl.fit(spec.ttl)
+        fits = {**ttl.fit(spec.ttl), **conf_fit(spec.conf)}
         if spec.size != Size():
             about = "of each executor, in the steps that Dataproc has; there are as many as needed"
             fits["size"] = Fit(Verdict.APPROXIMATED, about)

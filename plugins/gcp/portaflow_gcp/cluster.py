@@ -23,6 +23,7 @@ from portaflow.errors import ConflictError, NotFoundError, RejectedError
 
 from . import catalogue, marks, ttl
 from .clients import Client
+from .job import conf_fit
 
 if TYPE_CHECKING:
     from .dataproc import Config
@@ -127,7 +128,7 @@ class ClusterDriver(Driver[ClusterSpec]):
         return {"image_version": version, "properties": properties}
 
     def fit(self, spec: ClusterSpec) -> Mapping[str, Fit]:
-        config, fits = self._config, ttl.fit(spec.ttl)
+        config, fits = self._config, {**ttl.fit(spec.ttl), **conf_fit(spec.conf)}
         low, high = spec.workers
         if not config.machine_type:
             try:

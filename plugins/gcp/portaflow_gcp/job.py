@@ -78,6 +78,7 @@ class JobDriver(Driver[JobSpec]):
 
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
         fits = {"ttl": Fit(Verdict.APPROXIMATED, "Dataproc ends it when it ends its cluster")}
+        fits |= conf_fit(spec.conf)
         if spec.size != Size():
             about = "of each executor; how many there are follows from the load"
             fits["size"] = Fit(Verdict.APPROXIMATED, about)
@@ -189,6 +190,17 @@ def _verdict(job: Any) -> Status:
     lost = any(words in details.lower() for words in _NOT_ITS_FAULT)
     cause = Cause.INFRA if lost else Cause.USER
     return Status(state=state, reason=details or "it has ended badly", cause=cause)
+
+
+def conf_fit(conf: Mapping[str, str]) -> Mapping[str, Fit]:
+    """What is refused of a job's or a batch's settings: where it runs, and what is not Spark's."""
+    fits = {}
+    for key in conf:
+        if key in ("spark.master", "spark.submit.deployMode"):
+            fits["conf"] = Fit(Verdict.REFUSED, f"{key}: Dataproc decides it")
+        elif not key.startswith("spark."):
+            fits["conf"] = Fit(Verdict.REFUSED, f"{key}: Spark takes only what begins with spark.")
+    return fits
 
 
 def work(spec: JobSpec, kind: str, conf: Mapping[str, str]) -> dict[str, Any]:
