@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from .control import Control
+from .spark import Connector
 
 if TYPE_CHECKING:  # needs what the extra brings, and who has not got it is to be told so
     from .authority import Authority
@@ -75,6 +76,7 @@ class Emulator(ABC):
     """
 
     name: ClassVar[str]
+    connector: ClassVar[Connector | None] = None  # by which Spark reads this cloud's objects
 
     def __init__(self, place: Place) -> None:
         self.place = place

@@ -135,7 +135,7 @@ class Spark:
 
         May have to fetch the connector; raises SparkMissingError.
         """
-        jars = self._jars(self._connector) if self._connector else []
+        jars = self.jars()
         age = (self.home / "jars").stat().st_mtime_ns
         what = repr((3, str(self.java), str(self.home), age, list(map(str, jars)), FAST))
         folder = self._cache / hashlib.sha256(what.encode()).hexdigest()[:20]
@@ -145,7 +145,10 @@ class Spark:
                 (folder / "spark.args").write_text("\n".join(lines), "utf-8")
         return folder
 
-    def _jars(self, connector: Connector) -> list[Path]:
+    def jars(self) -> list[Path]:
+        """The connector's own; may have to fetch them, and raises SparkMissingError."""
+        if (connector := self._connector) is None:
+            return []
         digest = hashlib.sha256(repr(connector).encode()).hexdigest()[:12]
         folder = self._cache / f"{connector.name}-{digest}"
         with _once(folder) as todo:

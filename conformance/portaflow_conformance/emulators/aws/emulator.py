@@ -16,7 +16,7 @@ from .front import Front
 from .keys import Keys
 from .s3front import S3Front
 from .seaweed import Seaweed
-from .shop import Store
+from .shop import S3A, Store
 
 KEY, SECRET = "AKIAPORTAFLOWLOCAL00", "portaflow-local-secret"  # opens nothing but this
 REGION = "us-east-1"
@@ -36,6 +36,7 @@ class AwsEmulator(Emulator):
     """`store` is the port of the store itself, in the clear: no fault strikes there."""
 
     name: ClassVar[str] = "aws"
+    connector = S3A
     store: int
 
     def __init__(self, place: Place) -> None:

@@ -13,6 +13,7 @@ from ..environment import routing
 from ..place import Emulator, Place
 from ..proxy import Proxy
 from .crossing import Crossing
+from .driver import GCS
 from .gcs import Gcs
 from .iam import Credentials, Metadata
 from .rest import Rest
@@ -38,6 +39,7 @@ _RPC = (
 
 class GcpEmulator(Emulator):
     name: ClassVar[str] = "gcp"
+    connector = GCS
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)

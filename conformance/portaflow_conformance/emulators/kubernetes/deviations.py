@@ -15,6 +15,16 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "images come from a registry",
         "every name is this machine, but .invalid ones; real ones by Podman alone",
     ),
+    _here(
+        "accounts",
+        "a namespace has the account default alone",
+        "the namespace default has spark, too, whose pods may make pods",
+    ),
+    _here(
+        "spark",
+        "the Spark project's image has its own version, and no connector to a store",
+        "apache/spark has the Spark that is installed, and reads the stores that run beside",
+    ),
     _here("network", "each pod has its own address", "all pods share 127.0.0.1"),
     _here("names", "Services have names in DNS", "in /etc/hosts of pods that start after them"),
     _here(

@@ -144,6 +144,7 @@ class KubernetesEmulator(Emulator):
         store.listeners.append(self._furnish)
         for name in _NAMESPACES:
             api.add(NAMESPACES, "", {"metadata": {"name": name}})
+        roles.furnish_spark(_NAMESPACES[0])
         self.kubelet.register()
         streams = Streams(self.kubelet)
         server = Server(
@@ -175,7 +176,9 @@ class KubernetesEmulator(Emulator):
         if beside:
             self._network.start()
         network = self._network if beside else None
-        return WithFolders(processes, self._folders, network, self.place.folder / "spark")
+        connectors = [e.connector for e in self.place.others.values() if e.connector]
+        folder = self.place.folder / "spark"
+        return WithFolders(processes, self._folders, network, folder, connectors)
 
     def _base_env(self) -> dict[str, str]:
         here = str(Path(sys.executable).parent)

@@ -7,6 +7,7 @@ cache. So of a Dockerfile only that counts which says how the command runs.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
 import json
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from portaflow.errors import RunError
 
-from ..spark import SparkMissingError, cache_folder
+from ..spark import Connector, SparkMissingError, cache_folder
 from .images import Image, PullError
 from .network import Network
 from .process import Process, Sink
@@ -159,11 +160,12 @@ class WithFolders:
 
     def __init__(
         self, inner: Runtime, images: Mapping[str, FolderImage], network: Network | None,
-        folder: Path,
+        folder: Path, connectors: Sequence[Connector],
     ) -> None:  # fmt: skip
         self._inner, self._images, self._network = inner, images, network
-        self._folder = folder
+        self._folder, self._connectors = folder, connectors
         self._spark: SparkImage | None = None
+        self._making = asyncio.Lock()
         self.scheme, self.mounts = inner.scheme, inner.mounts
 
     @property
@@ -171,30 +173,33 @@ class WithFolders:
         network = self._network.env() if self._network else {}
         return {**network, **self._inner.env}
 
-    def _found(self, reference: str) -> FolderImage | SparkImage | None:
+    async def _found(self, reference: str) -> FolderImage | SparkImage | None:
         if found := self._images.get(reference):
             return found
         if reference.partition(":")[0].removeprefix("docker.io/") != SPARK or not self.mounts:
             return None
-        if self._spark is None:
-            try:
-                self._spark = SparkImage(self._folder)
-            except SparkMissingError as error:
-                raise PullError("ErrImagePull", f"{reference}: {error}") from error
-        return self._spark
+        async with self._making:
+            if self._spark is None:
+                try:  # as a pull is, it may be slow
+                    self._spark = await asyncio.to_thread(
+                        SparkImage, self._folder, self._connectors
+                    )
+                except SparkMissingError as error:
+                    raise PullError("ErrImagePull", f"{reference}: {error}") from error
+            return self._spark
 
     async def has(self, reference: str) -> bool:
-        return self._found(reference) is not None or await self._inner.has(reference)
+        return await self._found(reference) is not None or await self._inner.has(reference)
 
     async def image(self, reference: str, *, pull: bool) -> Image:
-        if found := self._found(reference):
+        if found := await self._found(reference):
             return found.image
         return await self._inner.image(reference, pull=pull)
 
     async def start(self, order: Order, sink: Sink) -> Process:
         if self._network:
             order = replace(order, mounts=[self._network.mount(), *order.mounts])
-        if found := self._found(order.image):
+        if found := await self._found(order.image):
             order = replace(
                 order, mounts=[*found.mounts(order.base), *order.mounts],
                 work=order.work or found.work,

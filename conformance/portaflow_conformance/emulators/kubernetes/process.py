@@ -12,10 +12,12 @@ import termios
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 _CHUNK = 2**16
 _DRAIN = 2.0  # seconds that output may still come in after the end
 _LOOK = 0.05  # seconds between two looks at the memory
+_FEW = 4  # processes that may have a full share of the processors each
 _NICE = "10"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -27,6 +29,8 @@ class Process:
 
     All is in the thread of the event loop: no thread for each process, and no wait that blocks.
     """
+
+    _running: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -63,9 +67,11 @@ class Process:
                 os.close(other)
             raise
         # A session has a processor's share of its own (autogroup): a hundred containers would
-        # leave a hundredth to the server that they are clients of.
-        with suppress(OSError):
-            Path(f"/proc/{self._process.pid}/autogroup").write_text(_NICE)
+        # leave a hundredth to the server that they are clients of. A few need not be last.
+        Process._running += 1
+        if Process._running > _FEW:
+            with suppress(OSError):
+                Path(f"/proc/{self._process.pid}/autogroup").write_text(_NICE)
         self._fed = bytearray()
         self._fed_all = self._feeding = False
         self._input = self._terminal if terminal else -1
@@ -104,6 +110,7 @@ class Process:
     def _exited(self) -> None:
         self._loop.remove_reader(self._exit)
         os.close(self._exit)
+        Process._running -= 1
         code = self._process.wait()
         self._code = code if code >= 0 else 128 - code
         # What it left behind; in a namespace of its own nothing can be left.

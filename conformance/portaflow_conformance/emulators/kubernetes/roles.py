@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .problems import Json
-from .resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
+from .resources import (
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
+    ROLE_BINDINGS,
+    ROLES,
+    SERVICE_ACCOUNTS,
+    Resource,
+)
 from .store import Store
 
 _ACCOUNT = "system:serviceaccount:"
@@ -35,6 +42,8 @@ _BUILT_IN = {
     "admin": [*_EDIT, _rule([ROLES.group], [ROLES.plural, ROLE_BINDINGS.plural], ["*"])],
     "cluster-admin": [_rule(["*"], ["*"], ["*"])],
 }
+_SPARK = "spark"  # an account whose pods may make pods, as drivers of Spark do
+_MAKING = ["create", "get", "list", "watch", "patch", "delete", "deletecollection"]
 
 
 class Roles:
@@ -46,6 +55,20 @@ class Roles:
         for name, rules in _BUILT_IN.items():
             kind = {"kind": CLUSTER_ROLES.kind, "apiVersion": CLUSTER_ROLES.api_version}
             self._store.add(CLUSTER_ROLES, {**kind, "metadata": {"name": name}, "rules": rules})
+
+    def furnish_spark(self, namespace: str) -> None:
+        """Make the account that Spark's guide for Kubernetes tells to make."""
+        role = {"apiGroup": ROLES.group, "kind": ROLES.kind, "name": _SPARK}
+        subject = {"kind": SERVICE_ACCOUNTS.kind, "name": _SPARK, "namespace": namespace}
+        self._add(SERVICE_ACCOUNTS, namespace, {})
+        self._add(ROLES, namespace, {"rules": [_rule([""], ["pods"], _MAKING)]})
+        self._add(ROLE_BINDINGS, namespace, {"roleRef": role, "subjects": [subject]})
+
+    def _add(self, resource: Resource, namespace: str, rest: Json) -> None:
+        kind = {"kind": resource.kind, "apiVersion": resource.api_version}
+        self._store.add(
+            resource, {**kind, "metadata": {"name": _SPARK, "namespace": namespace}, **rest}
+        )
 
     def allow(self, user: str, verb: str, group: str, what: str, namespace: str, name: str) -> bool:
         """Whether a rule covers it; `what` is a plural, with its subresource."""

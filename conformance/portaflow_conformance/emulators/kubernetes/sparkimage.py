@@ -1,15 +1,18 @@
 """The image of the Spark project, as far as drivers and executors need it: /opt/spark and Java.
 
-It holds the Spark that is installed here. Its entrypoint starts an executor as the project's
-own does; what a driver's pod runs is that pod's.
+It holds the Spark that is installed here, and as an image of a user's own would the connectors to
+the stores of the stand-ins beside. Its entrypoint starts an executor as the project's own does;
+what a driver's pod runs is that pod's.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..spark import FAST, Spark
+from ..spark import FAST, Connector, Spark
 from .images import Image
 from .sandbox import Mount
 
@@ -21,7 +24,7 @@ if [ "$1" != executor ]; then exec "$@"; fi
 readarray -t options < <(env | grep ^SPARK_JAVA_OPT_ | sort -t_ -k4 -n | sed 's/[^=]*=//')
 exec "$JAVA_HOME/bin/java" "${options[@]}" \
     "-Xms$SPARK_EXECUTOR_MEMORY" "-Xmx$SPARK_EXECUTOR_MEMORY" \
-    -cp "$SPARK_CLASSPATH:/opt/spark/jars/*" \
+    -cp "/opt/spark/jars/*:$SPARK_DIST_CLASSPATH" \
     org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend \
     --driver-url "$SPARK_DRIVER_URL" --executor-id "$SPARK_EXECUTOR_ID" \
     --cores "$SPARK_EXECUTOR_CORES" --app-id "$SPARK_APPLICATION_ID" \
@@ -40,12 +43,17 @@ exec {java} {fast} "${{kept[@]}}"
 
 
 class SparkImage:
-    """`folder` is for what it is made of. Raises SparkMissingError."""
+    """`folder` is for what it is made of. May fetch connectors; raises SparkMissingError."""
 
-    work = "/"
+    work = "/opt/spark/work-dir"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, connectors: Sequence[Connector]) -> None:
         self._spark = Spark()
+        found = {one.name: Spark(one).jars() for one in connectors}
+        self._connectors = [
+            Mount(jars[0].parent, f"/opt/connectors/{name}", read_only=True)
+            for name, jars in found.items()
+        ]
         self._folder = folder
         bin_ = folder / "java" / "bin"
         bin_.mkdir(parents=True)
@@ -58,13 +66,20 @@ class SparkImage:
         (folder / "passwd").write_text(f"{passwd}spark:x:{_USER}:0::/tmp:/bin/sh\n")
         env = {
             "SPARK_HOME": "/opt/spark", "JAVA_HOME": "/opt/java", "PYSPARK_PYTHON": sys.executable,
+            "SPARK_DIST_CLASSPATH": ":".join(f"{m.target}/*" for m in self._connectors),
         }  # fmt: skip
         self.image = Image(("/opt/entrypoint.sh",), (), tuple(env.items()), user=_USER)
 
     def mounts(self, base: Path) -> list[Mount]:
         parts = ("bin", "jars", "python")  # not the whole: what a pod mounts goes beside them
+        work = base.with_name(f"{base.name}-work")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        work.chmod(0o777)
         return [
+            Mount(work, self.work),
             *(Mount(self._spark.home / p, f"/opt/spark/{p}", read_only=True) for p in parts),
+            *self._connectors,
             Mount(self._folder / "passwd", "/etc/passwd", read_only=True),
             Mount(self._folder / "java", "/opt/java", read_only=True),
             Mount(self._folder / "entrypoint.sh", "/opt/entrypoint.sh", read_only=True),

@@ -39,6 +39,24 @@ def test_deviation_kubernetes_images(pod: Pods, ended: Any, log: Any) -> None:
     assert ended().status.phase == "Succeeded"
 
 
+def test_deviation_kubernetes_accounts(core: Core, ns: str) -> None:
+    def accounts(namespace: str) -> list[str]:
+        found = core.list_namespaced_service_account(namespace).items
+        return sorted(account.metadata.name for account in found)
+
+    assert (accounts("default"), accounts(ns)) == (["default", "spark"], ["default"])
+
+
+def test_deviation_kubernetes_spark(pod: Pods, ended: Any, log: Any) -> None:
+    pyspark = pytest.importorskip("pyspark")
+    version = "/opt/spark/bin/spark-submit --version 2>&1 | grep -m1 -o 'version .*'"
+    pod("p", version, container={"image": "apache/spark:3.5.7"}, securityContext={
+        "runAsUser": 185, "runAsNonRoot": True,
+    })  # fmt: skip
+    assert ended(seconds=120).status.phase == "Succeeded"
+    assert log() == f"version {pyspark.__version__}\n"
+
+
 def test_deviation_kubernetes_network(pod: Pods, running: Any) -> None:
     addresses = []
     for name in ("p", "q"):
