@@ -247,8 +247,11 @@ def test_targets_tells_every_setting_of_this_machines_backends() -> None:
 def test_targets_tells_every_setting_of_kubernetes() -> None:
     backends = installed_backends()
     pods = {f.name for f in fields(backends.load("container", "kubernetes").Config)}
-    told = [cells[0] for cells in rows(section("docs/targets.md", "## Kubernetes"))]
-    assert {name for cell in told for name in re.findall(r"`([^`]+)`", cell)} == pods
+    spark = {f.name for f in fields(backends.load("compute", "spark-kubernetes").Config)}
+    told = [cells for cells in rows(section("docs/targets.md", "## Kubernetes")) if len(cells) == 4]
+    of = {name: cells[1] for cells in told for name in re.findall(r"`([^`]+)`", cells[0])}
+    assert {name for name, whose in of.items() if whose == "both"} == pods
+    assert of.keys() == spark
 
 
 @pytest.mark.parametrize(("cloud", "managed"), [("aws", "eks"), ("gcp", "gke")])

@@ -9,4 +9,7 @@ from portaflow.hookspecs import BackendSpec, hookimpl
 
 @hookimpl
 def portaflow_backends() -> Iterable[BackendSpec]:
-    return (BackendSpec("kubernetes", "container", "portaflow_kubernetes.containers:Kubernetes"),)
+    return (
+        BackendSpec("kubernetes", "container", "portaflow_kubernetes.containers:Kubernetes"),
+        BackendSpec("spark-kubernetes", "compute", "portaflow_kubernetes.spark:SparkKubernetes"),
+    )

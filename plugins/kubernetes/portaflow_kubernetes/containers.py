@@ -104,6 +104,14 @@ class ContainerDriver(JobDriver[ContainerSpec]):
 
 def job_of(name: str, kind: str, spec: Any, pod: Mapping[str, Any], config: Pods) -> dict[str, Any]:
     """A Job with what the target's settings say of all pods."""
+    made = manifest.job(name, kind, spec, template_of(pod, config), config.keep)
+    if config.namespace:
+        made["metadata"]["namespace"] = config.namespace
+    return made
+
+
+def template_of(pod: Mapping[str, Any], config: Pods) -> dict[str, Any]:
+    """A pod's metadata and spec with what the target's settings say of all pods."""
     of_target = {
         "serviceAccountName": config.service_account,
         "imagePullSecrets": [{"name": n} for n in config.image_pull_secrets],
@@ -111,11 +119,7 @@ def job_of(name: str, kind: str, spec: Any, pod: Mapping[str, Any], config: Pods
         "tolerations": [dict(t) for t in config.tolerations],
     }
     whole = {"spec": {**pod, **{k: v for k, v in of_target.items() if v}}}
-    template = manifest.merged(whole, config.pod_template)
-    made = manifest.job(name, kind, spec, template, config.keep)
-    if config.namespace:
-        made["metadata"]["namespace"] = config.namespace
-    return made
+    return manifest.merged(whole, config.pod_template)
 
 
 class Kubernetes(ContainerRun):

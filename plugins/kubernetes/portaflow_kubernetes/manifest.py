@@ -21,6 +21,7 @@ NAME = "portaflow.name"
 KIND = "portaflow.kind"
 REQUEST = "portaflow.request"  # annotation: digest of the request that a Job was made from
 END = "portaflow.end"  # annotation: why it was ended, see jobs.py
+GPU = "nvidia.com/gpu"
 MAIN = "main"  # the container whose end is the Job's
 
 
@@ -84,7 +85,7 @@ def resources(size: Size) -> Json:
     if size.disk != Size().disk:  # the default asks for no disk of its own
         amounts["ephemeral-storage"] = f"{round(size.disk * 1024)}Mi"
     if size.gpu:
-        amounts["nvidia.com/gpu"] = str(size.gpu)
+        amounts[GPU] = str(size.gpu)
     return {"requests": amounts, "limits": dict(amounts)}
 
 

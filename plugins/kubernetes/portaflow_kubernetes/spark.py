@@ -1,0 +1,236 @@
+"""Spark on any Kubernetes, by Spark's own way: a job is a driver pod, which makes its executors.
+
+The driver runs in client mode inside a Job of portaflow's, so that a job is found, stopped and
+followed as a container is. Its executors are pods that Spark makes and that belong to the
+driver's: with it they go. A cluster is nothing of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from portaflow.backend import (
+    SUPPORTED,
+    Capability,
+    ComputeCluster,
+    Finding,
+    Fit,
+    JobSpec,
+    Kind,
+    Request,
+    Size,
+    Support,
+    Verdict,
+)
+from portaflow.errors import RejectedError
+
+from . import containers, doctor, manifest
+from .api import Api, Connection, connect
+from .jobs import JobDriver
+
+# Where the API is only the pod knows. Nothing is put into these words: all others are arguments.
+_SUBMIT = (
+    'printf %s "$PORTAFLOW_EXECUTOR" >/tmp/executor.json && '
+    "exec /opt/spark/bin/spark-submit --deploy-mode client "
+    '--master "k8s://https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT" '
+    '--conf "spark.driver.host=$PORTAFLOW_POD_IP" '
+    '--conf "spark.kubernetes.driver.pod.name=$PORTAFLOW_POD_NAME" '
+    '--conf "spark.kubernetes.namespace=$PORTAFLOW_POD_NAMESPACE" '
+    '--conf spark.kubernetes.executor.podTemplateFile=/tmp/executor.json "$@"'
+)
+_OURS = {
+    "spark.master": "the cluster is that of the pod",
+    "spark.submit.deployMode": "the driver is a pod already",
+    "spark.driver.host": "it is the pod's own address",
+    "spark.kubernetes.driver.pod.name": "it is the pod's own name",
+    "spark.kubernetes.namespace": "it is the target's namespace",
+    "spark.kubernetes.executor.podTemplateFile": "say it as the target's pod_template",
+}
+_WORK = "/tmp"  # noqa: S108  of the pod: py_files go there, whatever the image's user may write
+# What a driver would else make, or take away, besides pods: it needs rights for these alone.
+_NOT_ASKED_FOR = {
+    "spark.kubernetes.executor.disableConfigMap": "true",
+    "spark.kubernetes.driver.service.deleteOnTermination": "false",
+    "spark.kubernetes.driver.ownPersistentVolumeClaim": "false",
+    "spark.kubernetes.driver.reusePersistentVolumeClaim": "false",
+}
+_OVERHEAD, _LEAST = 0.25, 384.0  # of an executor's memory, and MiB: what is no JVM's heap
+_PATIENCE = "60000"  # milliseconds for an answer of the API: a driver that gives up is lost
+_HEAP = 480.0  # MiB: with less Spark refuses to start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(containers.Config):
+    """`image`: has Spark below /opt/spark and its entrypoint, as those of the Spark project.
+
+    `service_account`: of drivers, which make pods. `conf`: Spark's settings of all jobs.
+    """
+
+    image: str = "apache/spark:4.0.1-scala2.13-java17-python3-ubuntu"
+    service_account: str = "spark"
+    run_as_user: int = 185  # the user of the Spark project's images
+    executors: int = 2
+    driver_cpu: float = 1.0
+    driver_memory: float = 2.0  # GiB
+    conf: Mapping[str, str] = field(default_factory=dict)
+
+
+class SparkDriver(JobDriver[JobSpec]):
+    """Spark jobs, each as a Job whose pod is the driver."""
+
+    kind: Kind = "job"
+
+    def __init__(self, api: Api, config: Config) -> None:
+        super().__init__(api)
+        self._config = config
+
+    def request(self, name: str, spec: JobSpec, parent: str = "") -> Request:
+        if not spec.main:
+            raise RejectedError("a Spark job needs a main: a Python file or a jar")
+        config = self._config
+        size = Size(cpu=config.driver_cpu, memory=config.driver_memory)
+        box = manifest.container(config.image, {}, spec.env, spec.secrets, manifest.resources(size))
+        box["workingDir"] = _WORK
+        box["command"] = ["/bin/sh", "-c", manifest.literal(_SUBMIT), "spark-submit"]
+        box["args"] = [manifest.literal(word) for word in self._words(name, spec)]
+        box["env"] += [
+            _field("PORTAFLOW_POD_IP", "status.podIP"),
+            _field("PORTAFLOW_POD_NAME", "metadata.name"),
+            _field("PORTAFLOW_POD_NAMESPACE", "metadata.namespace"),
+            {"name": "PORTAFLOW_EXECUTOR", "value": manifest.literal(self._executor(spec))},
+        ]
+        pod: dict[str, Any] = {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": spec.grace,
+            "securityContext": manifest.user(config.run_as_user),
+            "containers": [box],
+        }
+        return containers.job_of(name, self.kind, spec, pod, config)
+
+    def _executor(self, spec: JobSpec) -> str:
+        """The pod of an executor: what Spark's own settings cannot say of it.
+
+        Of its variables they could, but the cluster would expand those, and Python would not.
+        """
+        gpus = {"limits": {manifest.GPU: str(spec.size.gpu)}} if spec.size.gpu else {}
+        box = manifest.container(self._config.image, {}, spec.env, spec.secrets, gpus)
+        box["workingDir"] = _WORK
+        pod = {
+            "activeDeadlineSeconds": spec.ttl,  # also of one whose driver has gone meanwhile
+            "automountServiceAccountToken": False,
+            "securityContext": manifest.user(self._config.run_as_user),
+            "containers": [box],
+        }
+        template = containers.template_of(pod, self._config)
+        return json.dumps(
+            manifest.merged({"metadata": {"labels": {manifest.OWNER: spec.owner}}}, template)
+        )
+
+    def _words(self, name: str, spec: JobSpec) -> list[str]:
+        words = ["--name", name]
+        if spec.main_class:
+            words += ["--class", spec.main_class]
+        listed = (("--packages", spec.packages), ("--jars", spec.jars),
+                  ("--py-files", spec.py_files))  # fmt: skip
+        for option, values in listed:
+            if values:
+                words += [option, ",".join(values)]
+        for key, value in self._settings(spec).items():
+            words += ["--conf", f"{key}={value}"]
+        return [*words, spec.main, *spec.args]
+
+    def _settings(self, spec: JobSpec) -> dict[str, str]:
+        """Spark's settings; those of the job are the strongest."""
+        config, executor = self._config, "spark.kubernetes.executor"
+        memory = spec.size.memory * 1024
+        return {
+            "spark.driver.memory": f"{_heap(config.driver_memory * 1024)}m",
+            "spark.executor.instances": str(config.executors),
+            "spark.executor.cores": str(max(math.floor(spec.size.cpu), 1)),
+            f"{executor}.request.cores": f"{round(spec.size.cpu * 1000)}m",
+            f"{executor}.limit.cores": f"{round(spec.size.cpu * 1000)}m",
+            "spark.executor.memory": f"{_heap(memory)}m",
+            "spark.executor.memoryOverhead": f"{_overhead(memory)}m",
+            "spark.kubernetes.container.image": config.image,
+            "spark.kubernetes.authenticate.executor.serviceAccountName": config.service_account,
+            f"{executor}.podTemplateContainerName": manifest.MAIN,
+            **_NOT_ASKED_FOR,
+            "spark.kubernetes.driver.connectionTimeout": _PATIENCE,
+            "spark.kubernetes.driver.requestTimeout": _PATIENCE,
+            "spark.jars.ivy": "/tmp/.ivy2",  # noqa: S108  of the pod
+            "spark.log.level": "WARN",
+            "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
+            **config.conf,
+            **spec.conf,
+        }
+
+    def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
+        fits = {}
+        for key in {**self._config.conf, **spec.conf}:
+            if key in _OURS:
+                fits["conf"] = Fit(Verdict.REFUSED, f"{key}: {_OURS[key]}")
+            elif not key.startswith("spark."):
+                why = f"{key}: Spark takes only what begins with spark."
+                fits["conf"] = Fit(Verdict.REFUSED, why)
+        memory = spec.size.memory * 1024
+        least = _heap(memory) + _overhead(memory)
+        if least > memory:
+            text = f"an executor has {least} MiB: with less Spark does not start"
+            fits["size.memory"] = Fit(Verdict.APPROXIMATED, text)
+        if spec.size.disk != Size().disk:
+            fits["size.disk"] = Fit(Verdict.APPROXIMATED, "executors share their node's disk")
+        return fits
+
+
+def _overhead(memory: float) -> int:
+    """MiB that are no JVM's heap in a container of so many."""
+    return round(max(memory * _OVERHEAD, _LEAST))
+
+
+def _heap(memory: float) -> int:
+    return round(max(memory - _overhead(memory), _HEAP))
+
+
+def _field(name: str, path: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
+class SparkKubernetes(ComputeCluster):
+    """Runs Spark jobs as pods of the cluster of a kubeconfig."""
+
+    name = "spark-kubernetes"
+    Config = Config
+    capabilities = {
+        Capability.JAR: SUPPORTED,
+        Capability.PACKAGES: SUPPORTED,
+        Capability.CONCURRENT_JOBS: SUPPORTED,
+        Capability.AUTOSCALE: Support(False, "each job has the executors of the target's settings"),
+        Capability.SPOT: Support(False, "nodes are the cluster's: use node_selector, tolerations"),
+    }
+
+    def connect(self) -> Connection:
+        """Find the cluster; what runs on a cloud's own Kubernetes does it in another way."""
+        config = self.config
+        return connect(config.kubeconfig, config.context, config.connection)
+
+    @cached_property
+    def api(self) -> Api:
+        return Api(self.connect, self.config.namespace)
+
+    @property
+    def clusters(self) -> None:
+        return None
+
+    @property
+    def jobs(self) -> SparkDriver:
+        return SparkDriver(self.api, self.config)
+
+    def check(self) -> Iterable[Finding]:
+        config = self.config
+        return doctor.look(self.api, config.service_account, config.image_pull_secrets)
