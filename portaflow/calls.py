@@ -89,9 +89,11 @@ class Calls:
 
     # -- in threads; each answers with one message
 
-    def start(self, action: Action, attempt: int, parent: Handle | None) -> None:
-        """Find the thing by its name or start it."""
-        self._submit(action, attempt, partial(self._start, action, attempt, parent))
+    def start(
+        self, action: Action, attempt: int, parent: Handle | None, doubted: bool = False
+    ) -> None:
+        """Find the thing by its name or start it. `doubted`: somebody may have started it."""
+        self._submit(action, attempt, partial(self._start, action, attempt, parent, doubted))
 
     def commit(self, action: Action, attempt: int) -> None:
         """Publish the task's outputs."""
@@ -144,14 +146,15 @@ class Calls:
 
     # -- what blocks
 
-    def _start(self, action: Action, attempt: int, parent: Handle | None) -> Answer:
+    def _start(self, action: Action, attempt: int, parent: Handle | None, doubted: bool) -> Answer:
         driver, name = self._drivers(action), self.name(action, attempt)
         unclear = False
 
         def once() -> Answer:
-            nonlocal unclear
+            nonlocal unclear, doubted
             if found := driver.find(name, parent):
                 return Started(found)
+            doubted = False
             if action.verb == "attach":
                 raise DeniedError(f"there is no cluster {name!r} to attach to; start it first")
             if self._cancelled.is_set() and not unclear:
@@ -175,7 +178,7 @@ class Calls:
             return patiently(once, self._cancelled)
         except Exception as error:
             if not unclear:
-                return Failed(error)
+                return Failed(error, unclear=doubted and action.verb == "start")
             try:  # the last word is what the provider knows of it
                 found = patiently(lambda: driver.find(name, parent), None)
             except Exception:

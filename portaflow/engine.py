@@ -70,6 +70,7 @@ class Engine:
         self._doubtful = threading.Event()  # whether the run is still this engine's
         self._deadlines: list[tuple[float, str, int, int]] = []
         self._adopted: set[str] = set()  # what a former engine began and nobody has seen since
+        self._doubted: set[str] = set()  # whose start a former engine may have asked for
         self._hurried: set[str] = set()  # whose start was under way when the run was cancelled
 
     def cancel(self) -> None:
@@ -212,7 +213,9 @@ class Engine:
         match phase:
             case Phase.STARTING if action.verb != "stop":
                 self._deadline(mine.began + action.timeout, action, _LIMIT)
-                self._calls.start(action, mine.attempt, self._parent(action))
+                doubted = action.id in self._doubted
+                self._doubted.discard(action.id)
+                self._calls.start(action, mine.attempt, self._parent(action), doubted)
             case Phase.STARTING | Phase.STOPPING:
                 self._ask(action, 1)
             case Phase.RUNNING if mine.handle:
@@ -331,6 +334,8 @@ class Engine:
             if mine.phase is not phase:
                 continue  # by an event of the first turn, which has had its effect
             if mine.phase in BUSY:
+                if mine.phase is Phase.STARTING:
+                    self._doubted.add(id)
                 self._effect(action, mine.phase)
                 if action.kind != "cluster":
                     self._adopted.add(id)

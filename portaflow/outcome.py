@@ -94,6 +94,8 @@ class Outcomes:
         if isinstance(error, BackendError):
             denied, full = isinstance(error, DeniedError), isinstance(error, QuotaError)
             cause = Cause.DENIED if denied else Cause.CAPACITY if full else Cause.INFRA
+        if action.verb == "stop" and not passing and self._never_made(action):
+            return self.event(action, Phase.DONE, now)
         if action.verb == "stop" or mine.phase is Phase.STOPPING:
             return None if passing else self.leak(action, text, now)  # it is asked again
         if mine.phase is Phase.COMMITTING:
@@ -149,6 +151,14 @@ class Outcomes:
         of = self._plan.by_id[action.undoes or action.id]
         reason = f"{of.kind} {of.subject!r} may still be there: {reason}"
         return self.event(action, Phase.FAILED, now, reason=reason, cause=Cause.INFRA, leaked=True)
+
+    def _never_made(self, stop: Action) -> bool:
+        """Whether the start of what is to be stopped was refused: else it has a handle, or leaks.
+
+        Who may not start it may often not look for it either, and then nothing can be told.
+        """
+        started = self._state[stop.undoes]
+        return started.phase is Phase.FAILED and not started.handle and not started.leaked
 
     def needed(self, cluster: Action) -> bool:
         """Whether a task that has not ended runs, or will run, on the cluster."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,26 @@ def test_a_stop_that_fails_after_the_thing_has_ended_changes_nothing(tmp_path: P
     assert running.error is None
     assert phases(state) == {"a": "failed", "b": "done"}
     assert state["a"].reason == "timed out after 0.02 s"
+
+
+class Blind(World):
+    """Of somebody who may not even look for what is there."""
+
+    def find(self, name: str, parent: Handle | None = None) -> Handle | None:
+        raise DeniedError("you may not list clusters; ask for the right")
+
+
+def test_what_was_refused_before_it_was_asked_for_is_no_leak(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, *hybrid(), world=Blind())
+    state = stage.run()
+    assert phases(state)["cluster"] == "failed"
+    assert "ask for the right" in state["cluster"].reason
+    assert stage.world.log == []
+
+
+def test_what_a_former_engine_may_have_started_is_told_when_nobody_may_look(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, *hybrid(), world=Blind())
+    stage.recorded(Event(action="cluster", phase=Phase.STARTING, time=time.time()))
+    with pytest.raises(LeakError) as caught:
+        stage.resume()
+    assert [h.name for h in caught.value.handles] == [stage.plan.by_id["cluster"].name]
