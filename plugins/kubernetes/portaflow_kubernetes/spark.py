@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ from portaflow.backend import (
     Kind,
     Request,
     Size,
+    Status,
     Support,
     Verdict,
 )
@@ -61,6 +62,11 @@ _NOT_ASKED_FOR = {
 }
 _OVERHEAD, _LEAST = 0.25, 384.0  # of an executor's memory, and MiB: what is no JVM's heap
 _PATIENCE = "60000"  # milliseconds for an answer of the API: a driver that gives up is lost
+_TOO_OFTEN = 11  # with this code Spark ends, but any program may
+_EXECUTORS = (
+    "if the job itself has no code 11, its executors have failed too often: with "
+    "spark.kubernetes.executor.deleteOnTermination=false their pods stay, and their logs"
+)
 _HEAP = 480.0  # MiB: with less Spark refuses to start
 
 
@@ -169,6 +175,11 @@ class SparkDriver(JobDriver[JobSpec]):
             **config.conf,
             **spec.conf,
         }
+
+    def _worded(self, status: Status) -> Status:
+        if status.exit_code != _TOO_OFTEN:
+            return status
+        return replace(status, reason=f"{status.reason}\n{_EXECUTORS}")
 
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
         fits = {}

@@ -20,7 +20,8 @@ RUNNING = Status(state=State.RUNNING)
 
 _SURE = 120.0  # seconds after which an image that is not told to be absent will not come
 _SETTLING = 10.0  # seconds that a Secret or an account may come later than who needs it
-_TAIL = 5  # lines of log told with a failure
+_TAIL = 5  # lines of log told with a failure, but for where in a program of Java it was
+_TRACE = ("\tat ", "\t... ")
 _ABSENT = re.compile(
     r"not found|manifest unknown|no such host|denied|unauthorized|forbidden|401|403|404"
     r"|does not exist|invalid reference|name unknown",
@@ -240,8 +241,9 @@ def _exit(code: int) -> str:
 
 
 def _with_tail(reason: str, run: Json) -> str:
-    lines = str(run.get("message") or "").strip().splitlines()[-_TAIL:]
-    return "\n".join([reason, *lines])[:2000]
+    lines = str(run.get("message") or "").strip().splitlines()
+    telling = [line for line in lines if not line.startswith(_TRACE)]
+    return "\n".join([reason, *telling[-_TAIL:]])[:2000]
 
 
 def _joined(text: str, reason: str, message: str) -> str:

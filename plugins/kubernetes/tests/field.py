@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import yaml
 from portaflow_conformance.emulators.clouds import Clouds
 from portaflow_conformance.emulators.control import Control
-from portaflow_kubernetes.containers import ContainerDriver, Kubernetes
+from portaflow_kubernetes.api import Api
+from portaflow_kubernetes.containers import Config, ContainerDriver, Kubernetes
 
 from portaflow.backend import ContainerSpec, Handle, LogChunk, Request, Size, State, Status
 
 PATIENCE = 60.0  # seconds for something to happen
+GUIDE = Path(__file__).parents[3] / "docs" / "targets.md"
+
+
+def prepare(clouds: Clouds, namespace: str) -> Api:
+    """Make a namespace as the guide says that Spark needs it."""
+    emulator: Any = clouds.emulators["kubernetes"]
+    api = Kubernetes(Config(kubeconfig=emulator.kubeconfig, namespace=namespace)).api
+    api.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    told = re.search(r'```yaml title="spark.yaml"\n(.*?)```', GUIDE.read_text("utf-8"), re.DOTALL)
+    assert told
+    for thing in yaml.safe_load_all(told[1]):
+        group = "apis" if "/" in thing["apiVersion"] else "api"
+        where = f"/{group}/{thing['apiVersion']}/namespaces/{namespace}/{thing['kind'].lower()}s"
+        api.call("POST", where, thing)
+    return api
 
 
 class Field:
