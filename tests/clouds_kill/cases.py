@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from portaflow_conformance.emulators.control import Call, Effect
 
-from .place import DEMO, PATIENCE, PIPELINES, Case, Place, until
+from .place import DEMO, PATIENCE, Case, Place, until
 from .points import CREATIONS, ENDS, Point, made
 
 Side = Literal["before", "after", "hidden", "lost"]
@@ -99,7 +99,7 @@ def late(place: Place, name: str) -> Outcome:
 
 def expected(place: Place) -> tuple[str, ...]:
     """The names of what is made: the cluster, and the jobs and containers."""
-    return TASKS if place.pipeline in PIPELINES.values() else ("spark", *TASKS)
+    return TASKS if place.target == "kubernetes" else ("spark", *TASKS)
 
 
 @contextmanager
@@ -141,24 +141,25 @@ def ended(place: Place, case: Case, code: int | None) -> Iterator[str]:
     if again := [n for n in names if not n.endswith("-1")]:
         yield f"second attempts: {again}"
     yield from _made_after_the_end(calls)
-    things = _at_rest(place, list(names))
+    wanted = len(names) + 1 - (place.target == "gcp") + 2 * (place.target == "kubernetes")
+    things = _at_rest(place, list(names), wanted)
     if alive := [thing for thing in things if thing[2]]:
         yield f"alive: {alive}"
-    known = Counter((kind, name) for kind, name, _ in things)
+    known = Counter((kind, name) for kind, name, _ in things if kind != "executor")
     if many := [f"{n} of {kind} {name}" for (kind, name), n in known.items() if n > 1]:
         yield f"made more than once: {many}"
-    wanted = len(names) + 1 - (place.target == "gcp") + 2 * (place.target == "kubernetes")
     if len(known) != wanted:  # each Job has a pod; Dataproc forgets a cluster that was deleted
         yield f"{len(known)} things are known, not {wanted}: {sorted(known)}"
     yield from _left(place.ask("objects", uri=case.uri), place.pipeline == DEMO)
 
 
-def _at_rest(place: Place, names: list[str]) -> list[Any]:
-    """What the cloud knows of things; what is about to end may do so."""
+def _at_rest(place: Place, names: list[str], wanted: int) -> list[Any]:
+    """What the cloud knows of things; what ends now, or is listed late, may do so first."""
     deadline = time.monotonic() + 30
     while True:
         things: list[Any] = place.ask("things", names=names)
-        if not any(lives for _, _, lives in things) or time.monotonic() > deadline:
+        quiet = not any(lives for _, _, lives in things) and len(things) >= wanted
+        if quiet or time.monotonic() > deadline:
             return things
         time.sleep(0.2)
 

@@ -73,8 +73,12 @@ def _on_kubernetes() -> Iterator[Thing]:
         over = any(c.type in ("Complete", "Failed") for c in job.status.conditions or ())
         yield "Job", job.metadata.name, not over
     for pod in client.CoreV1Api().list_pod_for_all_namespaces().items:
-        of = (pod.metadata.labels or {}).get("batch.kubernetes.io/job-name", "")
-        yield "pod", of or pod.metadata.name, pod.status.phase in ("Pending", "Running")
+        labels, lives = pod.metadata.labels or {}, pod.status.phase in ("Pending", "Running")
+        if labels.get("spark-role") == "executor":  # it is its driver's pod's
+            owners = pod.metadata.owner_references or ()
+            yield from (("executor", one.name.rpartition("-")[0], lives) for one in owners)
+        else:
+            yield "pod", labels.get("batch.kubernetes.io/job-name", pod.metadata.name), lives
 
 
 def objects(uri: str) -> dict[str, str]:

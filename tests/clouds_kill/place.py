@@ -30,7 +30,6 @@ BUCKET = "portaflow"
 What = Literal["programs", "jobs", "demo"]
 PATIENCE = 240.0  # seconds for an engine: the machine may be busy
 DEMO = HERE.parents[1] / "dags" / "recommendations"
-PIPELINES = {"kubernetes": HERE / "containers"}  # of a target that has no clusters
 CLOUDS = {
     "aws": ("aws", "kubernetes"),
     "gcp": ("gcp", "kubernetes"),
@@ -48,6 +47,7 @@ compute = {backend = "dataproc", region = "europe-west1"}
 container = {backend = "gke", cluster = "portaflow", location = "us-central1"}
 """,
     "kubernetes": """\
+compute = {backend = "spark-kubernetes", executors = 1}
 container = {backend = "kubernetes"}
 """,
 }
@@ -265,7 +265,8 @@ def place(target: str, what: What = "jobs", pace: float = 0.02) -> Iterator[Plac
     """A target to run in: dags/recommendations, or its shape with jobs that take a blink, or with
     programs of Python for jobs of Spark. No call of an engine differs by these programs, but for
     the words of what a step of EMR runs."""
-    pipeline = DEMO if what == "demo" else PIPELINES.get(target, HERE / "pipeline")
+    alone = what == "programs" and target == "kubernetes"  # a container is a program already
+    pipeline = DEMO if what == "demo" else HERE / ("containers" if alone else "pipeline")
     images = {"train": DEMO / "images" / "train"}
     program = "" if what != "programs" else (HERE / "pipeline" / "work.py").read_text()
     folder = Path(tempfile.mkdtemp(prefix="portaflow-kill-"))

@@ -47,11 +47,12 @@ def struck(
         time.sleep(fault.seconds)
     if refused and fault is not None:
         return refuse(fault)
-    answer = apply()
-    for pause in _held(fault):
-        time.sleep(pause)
-    _ends(fault)
-    return answer
+    try:
+        return apply()
+    finally:  # an error is an answer, too
+        for pause in _held(fault):
+            time.sleep(pause)
+        _ends(fault)
 
 
 async def awaited(
@@ -65,11 +66,12 @@ async def awaited(
         await asyncio.sleep(fault.seconds)
     if refused and fault is not None:
         return refuse(fault)
-    answer = await apply()
-    for pause in _held(fault):
-        await asyncio.sleep(pause)
-    _ends(fault)
-    return answer
+    try:
+        return await apply()
+    finally:
+        for pause in _held(fault):
+            await asyncio.sleep(pause)
+        _ends(fault)
 
 
 def _begins(fault: Fault | None) -> bool:

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("trustme")
 
 from portaflow_conformance.emulators.authority import Authority
-from portaflow_conformance.emulators.control import Control, Fault
+from portaflow_conformance.emulators.control import Control, Effect, Fault
 from portaflow_conformance.emulators.faults import Reset, abort_socket, awaited, struck
 
 
@@ -65,6 +65,25 @@ def test_a_call_that_is_held_was_applied_and_waits_until_faults_are_forgotten(
     control.clear()
     client.join(20)
     assert done == ["applied", "reset, applied=True"]
+
+
+@pytest.mark.parametrize("effect", ["hold", "reset-after"])
+def test_an_error_that_a_call_is_answered_with_is_lost_like_an_answer(effect: Effect) -> None:
+    control = Control()
+    control.order(Fault(effect=effect, times=2))
+
+    def apply() -> None:
+        raise LookupError("404")
+
+    async def applied() -> None:
+        apply()
+
+    with pytest.raises(Reset):
+        struck(control.called("x:y.Get"), apply, lambda f: None)
+    with pytest.raises(Reset):
+        asyncio.run(awaited(control.called("x:y.Get"), applied, lambda f: None))
+    with pytest.raises(LookupError):
+        struck(control.called("x:y.Get"), apply, lambda f: None)
 
 
 def test_a_call_is_not_held_for_longer_than_was_ordered() -> None:

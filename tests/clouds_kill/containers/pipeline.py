@@ -1,4 +1,4 @@
-"""Three containers, each with the output of the one before: for places without clusters."""
+"""Three containers, each with the output of the one before: where jobs are to be no Spark."""
 
 from __future__ import annotations
 
