@@ -59,11 +59,11 @@ class Objects:
         finally:
             _HIDING.reset(before)
 
-    def draft(self) -> Draft:
+    def draft(self, composed: bool = False) -> Draft:
         with self._lock:
             self._drafts += 1
             number = self._drafts
-        return Draft(self._folder / f"{number:08x}")
+        return Draft(self._folder / f"{number:08x}", composed)
 
     def received(self, chunks: Iterable[bytes]) -> Draft:
         """A draft of what a client sends; nothing is left of what broke off."""
@@ -260,7 +260,7 @@ class Objects:
     ) -> Item:
         if not 1 <= len(sources) <= MOST_PARTS:
             raise invalid(f"The number of source components must be 1 to {MOST_PARTS}.")
-        draft = self.draft()
+        draft = self.draft(composed=True)
         self._append(draft, sources)
         count = sum(max(source.components, 1) for source in sources)
         return self.put(bucket, name, draft, fields, conditions, count)

@@ -183,7 +183,7 @@ class Uploads:
         numbers = [number for number, _ in wanted]
         if not wanted or numbers != sorted(set(numbers)):
             raise GcsError(400, "InvalidPartOrder", "The parts are not in ascending order.")
-        whole = self._objects.draft()
+        whole = self._objects.draft(composed=True)
         for number, etag in wanted:
             part = upload.parts.get(number)
             if part is None or etag.strip('"') != part_etag(part):
