@@ -25,6 +25,7 @@ from .refusals import Advice, refused
 _BLOCK = 2**20  # bytes that a reader takes at once
 _PART = 10 * 2**20  # bytes of a part of an upload, which has at most 10,000
 _LEAST_PART = 5 * 2**20
+_PARTS = 4  # of an upload that are under way, and in memory, at once
 _PAGE = 1000
 
 
@@ -342,7 +343,7 @@ class _Writer(io.RawIOBase):
 
         self._fs, self._path, self._failed, self._size = fs, path, False, 0
         store, key = fs._new(path)
-        self._upload = obstore.open_writer(store, key, buffer_size=part)
+        self._upload = obstore.open_writer(store, key, buffer_size=part, max_concurrency=_PARTS)
 
     def writable(self) -> bool:
         return True

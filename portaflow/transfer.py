@@ -18,8 +18,9 @@ from .data import Stores, listed, read_manifest, store_errors
 from .errors import BackendError, ConflictError, DeniedError, NotFoundError, RunError
 from .plan import TransferSpec, transfer_request
 
-_AT_ONCE = 16  # files
-_PIECE = 2**23  # bytes: a file up to this size is copied in one piece
+_PIECE = 2**22  # bytes: a file up to this size is copied in one piece
+_AT_ONCE = 16  # files that are
+_STREAMS = 4  # larger files at once: a bucket's takes some parts of 10 MB
 
 
 _RUNNING = Status(state=State.RUNNING)
@@ -111,9 +112,11 @@ class TransferDriver(Driver[TransferSpec]):
             copied = _whole if sizes[path] <= _PIECE else _stream
             patiently(lambda: copied(theirs, ours, of, to, transfer.cancelled), transfer.cancelled)
 
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for _ in pool.map(one, sizes):
-                pass
+        small, large = ([p for p in sizes if (sizes[p] > _PIECE) is more] for more in (False, True))
+        for paths, at_once in ((small, _AT_ONCE), (large, _STREAMS)):
+            with ThreadPoolExecutor(at_once) as pool:
+                for _ in pool.map(one, paths):
+                    pass
         arrived = patiently(lambda: listed(ours, output, copy), transfer.cancelled)
         if {file["path"]: file["size"] for file in arrived["files"]} != sizes:
             raise RunError(f"{copy}: is not what was copied: somebody else writes there")
