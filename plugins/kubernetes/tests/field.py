@@ -29,7 +29,7 @@ def prepare(clouds: Clouds, namespace: str) -> Api:
     api.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     told = re.search(r'```yaml title="spark.yaml"\n(.*?)```', GUIDE.read_text("utf-8"), re.DOTALL)
     assert told
-    for thing in yaml.safe_load_all(told[1]):
+    for thing in yaml.safe_load(told[1])["items"]:
         group = "apis" if "/" in thing["apiVersion"] else "api"
         where = f"/{group}/{thing['apiVersion']}/namespaces/{namespace}/{thing['kind'].lower()}s"
         api.call("POST", where, thing)
