@@ -102,6 +102,20 @@ print(len(emr.list_instances(ClusterId=flow)["Instances"]))
     assert told == ["1"]
 
 
+def test_deviation_emr_quota(client: Client) -> None:
+    told = client(
+        """
+def of(count):
+    group = {"InstanceRole": "CORE", "InstanceType": "m5.24xlarge", "InstanceCount": count}
+    master = {"InstanceRole": "MASTER", "InstanceType": "m5.xlarge", "InstanceCount": 1}
+    return start(Instances={"InstanceGroups": [master, group], "KeepJobFlowAliveWhenNoSteps": True})
+for flow in (of(15), of(15), of(25)):
+    print(until(lambda: state(flow), "WAITING", "TERMINATED_WITH_ERRORS"))
+"""
+    )
+    assert told == ["WAITING", "WAITING", "TERMINATED_WITH_ERRORS"]
+
+
 def test_deviation_emr_network(client: Client) -> None:
     told = client(
         """

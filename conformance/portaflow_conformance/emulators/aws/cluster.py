@@ -22,6 +22,12 @@ Json = dict[str, Any]
 _MOST_ACTIVE = 256
 _TICK = 0.05
 _GRACE = 2.0
+_CORES = 2000
+_QUOTA = (
+    f"You have requested more vCPU capacity than your current vCPU limit of {_CORES} allows for "
+    "the instance bucket that the specified instance type belongs to. Please visit "
+    "http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
+)
 _DEAD = "A job flow that is shutting down, terminated, or finished may not be modified."
 _SUBNET = re.compile(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})")
 _KEPT = (
@@ -233,6 +239,8 @@ class Cluster:
             kind = self.nodes.master.type
             why = f"EC2 has insufficient capacity for {kind} in {self.region}a."
             self._fail("INTERNAL_ERROR", why, _capacity(self.nodes))
+        if sum(group.cores for group in self.nodes.groups) > _CORES:
+            self._fail("VALIDATION_ERROR", _QUOTA)
         for subnet in subnets:
             if subnet and not _SUBNET.fullmatch(subnet):
                 self._fail("VALIDATION_ERROR", f"The subnet ID '{subnet}' does not exist")

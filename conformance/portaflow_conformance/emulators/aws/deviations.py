@@ -38,7 +38,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         "EMR",
         "runs bootstrap actions on each machine, with sudo",
-        "runs them once, on this machine, as who runs the stand-in",
+        "once, as who runs the stand-in; Spark has a connector to GCS when it is told of GCS",
         key="emr_bootstrap_once",
     ),
     Deviation(
@@ -58,6 +58,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "changes the number of machines as a scaling policy says",
         "keeps the policy; machines have names and states alone",
         key="emr_scaling",
+    ),
+    Deviation(
+        "EMR",
+        "counts all that runs in an account against its quotas",
+        "refuses one cluster of more than 2,000 cores, and counts no others",
+        key="emr_quota",
     ),
     Deviation(
         "EMR",

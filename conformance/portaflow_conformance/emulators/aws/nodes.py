@@ -6,6 +6,7 @@ No machine is behind them; their states are those of the cluster.
 from __future__ import annotations
 
 import random
+import re
 import secrets
 import string
 import time
@@ -72,6 +73,11 @@ class Group:
         self.created = time.time()
         self.instances: list[Instance] = []
         self.resize()
+
+    @property
+    def cores(self) -> int:
+        """Of all its machines, as their types' names tell: a large one has two."""
+        return sum(_cores(one.type) for one in self.living)
 
     @property
     def living(self) -> list[Instance]:
@@ -288,6 +294,11 @@ def _counted(instances: Json) -> list[Json]:
         slave = instances.get("SlaveInstanceType", master)
         groups.append({"InstanceRole": "CORE", "InstanceType": slave, "InstanceCount": count - 1})
     return groups
+
+
+def _cores(kind: str) -> int:
+    found = re.search(r"\.(\d*)(x?large|metal)", kind)
+    return int(found[1] or 1) * (4 if found[2] == "xlarge" else 2) if found else 1
 
 
 def _sized_group(given: Json) -> None:

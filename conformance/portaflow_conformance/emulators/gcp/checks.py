@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .items import GcsError
-from .machines import has_image, has_machine, has_runtime, machine
+from .machines import cores, has_image, has_machine, has_runtime, machine
 from .objects import Objects
 from .rpc import Code, RefusedError, invalid
 
@@ -19,6 +19,7 @@ _JOB = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _BATCH = re.compile(r"[a-z0-9][-a-z0-9]{2,61}[a-z0-9]")
 _REQUEST = re.compile(r"[A-Za-z0-9_-]{0,40}")
 _DAY = 86_400
+_CORES = 2000  # that a project may have at one time
 _TTLS = {
     "idle_delete_ttl": (300, 14 * _DAY),
     "auto_delete_ttl": (600, 14 * _DAY),
@@ -79,13 +80,16 @@ def check_cluster(cluster: Any, objects: Objects) -> None:
 
 def _check_machines(config: Any) -> None:
     compute, software = config.gce_cluster_config, config.software_config
+    groups = (config.master_config, config.worker_config, config.secondary_worker_config)
     zone = compute.zone_uri.rpartition("/")[2] or "(auto)"
-    for group in (config.master_config, config.worker_config, config.secondary_worker_config):
+    for group in groups:
         if group.num_instances < 0:
             raise invalid("The number of instances must not be negative")
         if (uri := group.machine_type_uri) and not has_machine(uri):
             name = f"Machine type with name '{machine(uri)}'"
             raise invalid(f"{name} does not exist in zone '{zone}'.")
+    if (asked := sum(g.num_instances * cores(g.machine_type_uri) for g in groups)) > _CORES:
+        raise invalid(f"Insufficient 'CPUS' quota. Requested {asked}.0, available {_CORES}.0.")
     if compute.network_uri and compute.subnetwork_uri:
         raise invalid("Only one of network_uri and subnetwork_uri can be given")
     if software.image_version and not has_image(software.image_version):

@@ -32,7 +32,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         "Dataproc",
         "runs jobs on the machines of a cluster, in its image's version of Spark",
-        "runs them on this machine in the Spark that is installed, as local[2]",
+        "runs them in the Spark of this machine, as local[2]; a connector to S3 is that Spark's",
         key="dataproc_here",
     ),
     Deviation(
@@ -46,6 +46,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "grows and shrinks clusters by their autoscaling policy",
         "keeps policies and lets clusters be as large as they are",
         key="dataproc_autoscaling",
+    ),
+    Deviation(
+        "Dataproc",
+        "counts all that runs in a project against its quotas",
+        "refuses one cluster of more than 2,000 cores, and counts no others",
+        key="dataproc_quota",
     ),
     Deviation(
         "Dataproc",

@@ -168,7 +168,19 @@ def _struck(
 ) -> Response:  # fmt: skip
     """`struck`, and a call that dies: of what it sends or gets only half arrives."""
     if fault is None or fault.effect != "die":
-        return struck(fault, apply, refuse)
+        made: list[Response] = []
+
+        def kept() -> Response:
+            made.append(apply())
+            return made[0]
+
+        try:
+            return struck(fault, kept, refuse)
+        except Reset:
+            for lost in made:  # what nobody sends, nobody else closes
+                if lost.stream is not None:
+                    lost.stream.close()
+            raise
     if length := int(request.headers.get("content-length") or 0):
         request.body = cast(IO[bytes], _Torn(request.body, length))
     response = apply()

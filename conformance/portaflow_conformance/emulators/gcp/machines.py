@@ -36,6 +36,7 @@ _SIZES = {
     "g2-standard": (4, 8, 12, 16, 24, 32, 48, 96),
 }
 _TYPES = frozenset(f"{family}-{size}" for family, sizes in _SIZES.items() for size in sizes)
+_DEFAULT = 4  # cores of the type that Dataproc takes by itself
 _CUSTOM = re.compile(r"((n1|n2|n2d|e2|n4)-)?custom-([1-9]|[1-9]\d*[02468])-\d+(-ext)?")
 _SYSTEMS = {
     "2.0": ("debian10", "ubuntu18", "rocky8"),
@@ -56,6 +57,13 @@ def machine(uri: str) -> str:
 def has_machine(uri: str) -> bool:
     name = machine(uri)
     return name in _TYPES or _CUSTOM.fullmatch(name) is not None
+
+
+def cores(uri: str) -> int:
+    """How many cores one machine of a type has; those of the default where none is named."""
+    name = machine(uri)
+    found = re.search(r"custom-(\d+)", name) or re.search(r"-(\d+)g?$", name)
+    return int(found[1]) if found else _DEFAULT
 
 
 def has_image(version: str) -> bool:

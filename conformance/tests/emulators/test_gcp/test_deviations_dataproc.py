@@ -91,6 +91,24 @@ told += [int(listed[0].download_as_text()) == __import__("os").getuid()]
     assert told == [["once-m"], True]
 
 
+def test_deviation_dataproc_quota(client: Client) -> None:
+    told = client(
+        WORK
+        + """
+def of(name, count):
+    group = {"num_instances": count, "machine_type_uri": "n2-standard-96"}
+    return create(name, worker_config=group)
+for name, count in (("many", 15), ("more", 15), ("most", 25)):
+    try:
+        of(name, count).result(timeout=60)
+        told += ["made"]
+    except Exception as error:
+        told += [error.message.partition(".")[0]]
+"""
+    )
+    assert told == ["made", "made", "Insufficient 'CPUS' quota"]
+
+
 def test_deviation_dataproc_autoscaling(client: Client) -> None:
     told = client(
         WORK
