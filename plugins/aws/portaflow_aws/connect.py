@@ -74,6 +74,13 @@ _MISSING = frozenset(
 _NO_SUCH = re.compile(r"\b[Ii]d '\S+' is not valid|job flow ID (not valid|does not exist)")
 """How EMR says that there is no such cluster or step."""
 
+_REJECTED: Mapping[str, str] = {
+    r"release label": "correct `release` in the target, or leave it out",
+    r"instance type": "correct `instance_types` or `master_type` in the target",
+    r"subnet": "correct `subnets` in the target, or its `region`",
+}
+"""Words with which AWS finds a request wrong, and what helps."""
+
 _BUSY = frozenset(
     {"BandwidthLimitExceeded", "PriorRequestNotComplete", "RequestLimitExceeded", "SlowDown"}
     | {"RequestTimeout", "RequestTimeoutException", "TooManyRequestsException"}
@@ -225,7 +232,8 @@ def _answered(what: str, error: Any) -> BackendError:
         return NotFoundError(text)
     if name in _QUOTA or any(w in message.lower() for w in ("limit", "quota", "exceeded")):
         return QuotaError(f"{text}; wait for what runs to end, or ask AWS for a larger quota")
-    return RejectedError(text)
+    helps = (fix for words, fix in _REJECTED.items() if re.search(words, message, re.IGNORECASE))
+    return RejectedError("; ".join(filter(None, (text, next(helps, "")))))
 
 
 def _unasked(what: str, error: Any, access: Access | None) -> BackendError:

@@ -24,6 +24,16 @@ from .connect import Access
 _TIMEOUT = 60.0  # seconds for a call
 _LONGEST = 500  # characters told of Google's own words
 _QUOTA = re.compile(r"\bquota\b", re.IGNORECASE)  # Compute Engine's are told as bad requests
+_REJECTED = {
+    r"\bregion '": "correct `region` in the target",
+    r"machine type": "correct `machine_type` or `master_type` in the target",
+    r"image version": "correct `image_version` in the target, or leave it out",
+    r"runtime version": "correct `runtime_version` in the target, or leave it out",
+    r"bucket does not exist": "make it with `gcloud storage buckets create gs://NAME`, or correct "
+    "`staging_bucket` or `temp_bucket` in the target",
+}
+"""Words with which Google finds a request wrong, and what helps."""
+
 _all: dict[tuple[Access, str, str], Any] = {}
 _lock = threading.Lock()
 
@@ -94,5 +104,8 @@ def _meant(what: str, error: Any, missing: str) -> BackendError:
         case exceptions.TooManyRequests() | exceptions.Cancelled() | exceptions.Aborted():
             return UnavailableError(text)
         case exceptions.ClientError() | exceptions.MethodNotImplemented():
-            return RejectedError(text)
+            fits = (
+                fix for words, fix in _REJECTED.items() if re.search(words, text, re.IGNORECASE)
+            )
+            return RejectedError("; ".join(filter(None, (text, next(fits, "")))))
     return UnavailableError(text)  # no answer: a deadline, a connection that broke
