@@ -6,16 +6,8 @@ import importlib
 import sys
 
 NAMES = (
-    "startup",
-    "plans",
-    "tasks",
-    "store",
-    "buckets",
-    "memory",
-    "clouds",
-    "s3",
-    "status",
-    "demo",
+    *("startup", "plans", "tasks", "store", "buckets", "memory", "clouds", "s3"),
+    *("status", "cadence", "transfer", "demo"),
 )
 
 
