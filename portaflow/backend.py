@@ -340,7 +340,13 @@ class Backend(ABC):
 
 
 class ComputeCluster(Backend):
-    """Clusters that run Spark jobs: EMR, Dataproc, Spark on this machine."""
+    """Clusters that run Spark jobs: EMR, Dataproc, Spark on this machine.
+
+    `cloud` says whose machines its jobs run on, "aws" or "gcp", where these read a store of
+    that cloud by themselves, with credentials of their own; "" says nothing.
+    """
+
+    cloud: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -377,8 +383,12 @@ class ObjectStore(Backend):
     def filesystem(self) -> Any:
         """Return an `fsspec.AbstractFileSystem` that takes the URIs of `url`."""
 
-    def spark_conf(self) -> Mapping[str, str]:
-        """Spark settings with which a job reads this store's URIs. No secrets."""
+    def spark_conf(self, cloud: str = "") -> Mapping[str, str]:
+        """Spark settings with which a job on machines of a cloud reads this store's URIs.
+
+        Pure; no secrets, but where they are. Raises TargetError, which names the setting, when
+        such a job would have no credentials.
+        """
         return {}
 
     def container_env(self) -> Mapping[str, str]:

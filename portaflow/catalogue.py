@@ -49,12 +49,16 @@ class Catalogue:
     def machines(self) -> tuple[MachineType, ...]:
         return tuple(MachineType(*row) for row in self._tables["machines"]["types"])
 
+    def table(self, of: str) -> Mapping[str, str]:
+        found: Mapping[str, str] = self._tables[of]
+        return found
+
     def version(self, of: str, spark: str, setting: str) -> str:
         """The version in table `of` for a Spark, MAJOR.MINOR or longer; "" takes the default.
 
         Raises RejectedError when there is none; `setting` of the target names one all the same.
         """
-        known: Mapping[str, str] = self._tables[of]
+        known = self.table(of)
         if not spark:
             return next(iter(known.values()))
         found = known.get(".".join(spark.split(".")[:2]))

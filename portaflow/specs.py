@@ -127,7 +127,7 @@ class _Place:
 
     def __init__(self, name: str, target: Target, store: ObjectStore) -> None:
         self.name, self.target, self.store = name, target, store
-        self.env, self.conf = dict(store.container_env()), dict(store.spark_conf())
+        self.env = dict(store.container_env())
 
 
 class Asks:
@@ -215,6 +215,7 @@ class Asks:
         env: Mapping[str, str],
         render: Render,
     ) -> tuple[Spec, dict[str, Capability | None]]:
+        cloud = self._backends.at(place.name).compute.cloud
         spec = JobSpec(
             **common,
             main=self._file(place, task.main),
@@ -223,7 +224,7 @@ class Asks:
             py_files=tuple(self._file(place, path) for path in task.py_files),
             jars=tuple(self._file(place, path) for path in task.jars),
             packages=task.packages,
-            conf={**place.conf, **_all(render, "conf", task.conf)},
+            conf={**place.store.spark_conf(cloud), **_all(render, "conf", task.conf)},
             env={**env, **_all(render, "env", task.env)},
             secrets=task.secrets,
             size=task.size.spec(),

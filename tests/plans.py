@@ -71,7 +71,7 @@ class Bucket(ObjectStore):
     def filesystem(self) -> Any:
         raise AssertionError("a plan opens no filesystem")
 
-    def spark_conf(self) -> Mapping[str, str]:
+    def spark_conf(self, cloud: str = "") -> Mapping[str, str]:
         return {"spark.store": "bucket"}
 
     def container_env(self) -> Mapping[str, str]:

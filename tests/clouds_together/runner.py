@@ -2,8 +2,9 @@
 
 Reads orders, a JSON object a line, and answers each with a line, in the order of their ends:
 
-    {"verb": "run" | "resume" | "force", "target", "pipeline", "run", "params"}
-    {"verb": "put", "uri"}
+    {"verb": "run" | "resume" | "force", "target", "pipeline", "run", "params", "sets"}
+    {"verb": "put", "uri", "text" or "path"}
+    {"verb": "secret", "name", "text"}      in AWS's Secrets Manager
     {"verb": "alive"}       what lives on any cloud, as the clouds' own clients see it
     {"verb": "kept"}        the Jobs of Kubernetes that are there, ended or not
 
@@ -32,7 +33,8 @@ def conduct(order: dict[str, Any]) -> dict[str, Any]:
     from portaflow.session import Session
     from portaflow.target import load_target
 
-    session = Session(load_target(order["target"], file=HERE / "portaflow.toml"))
+    config, sets = HERE / "portaflow.toml", order.get("sets", ())
+    session = Session(load_target(order["target"], file=config, sets=sets))
     if order["verb"] == "run":
         project = load(HERE / "pipelines" / f"{order['pipeline']}.py")
         engine = session.start(project, Run(id=order["run"], params=order["params"]))
@@ -48,12 +50,15 @@ def conduct(order: dict[str, Any]) -> dict[str, Any]:
         "attempts": [state[task.id].attempt for task in tasks],
         "results": [state[task.id].value for task in tasks],
         "outputs": [
-            session.fs_at(uri).cat_file(f"{uri}/part").decode()
-            for task in tasks
-            for uri in task.outputs.values()
+            _text(session.fs_at(uri), uri) for task in tasks for uri in task.outputs.values()
         ],
         "logs": [_log(session.driver(task), state[task.id].handle) for task in tasks],
     }
+
+
+def _text(fs: Any, uri: str) -> str:
+    """All files of an output, one after the other."""
+    return b"".join(map(fs.cat_file, fs.find(uri))).decode(errors="replace")
 
 
 def _log(driver: Any, handle: Any) -> str:
@@ -64,12 +69,18 @@ def _log(driver: Any, handle: Any) -> str:
     return data.decode(errors="replace")
 
 
-def put(uri: str) -> None:
+def put(uri: str, data: bytes) -> None:
     import obstore
     from obstore.store import from_url
 
     root, _, key = uri.partition("://")[2].partition("/")
-    obstore.put(from_url(f"{uri.partition('://')[0]}://{root}"), key, b"")
+    obstore.put(from_url(f"{uri.partition('://')[0]}://{root}"), key, data)
+
+
+def secret(name: str, text: str) -> None:
+    import boto3
+
+    boto3.client("secretsmanager").create_secret(Name=name, SecretString=text)
 
 
 def alive() -> list[str]:
@@ -138,7 +149,11 @@ def _answer(order: dict[str, Any]) -> None:
     try:
         match order["verb"]:
             case "put":
-                answer: Any = put(order["uri"])
+                path, text = order.get("path"), order.get("text", "")
+                data = Path(path).read_bytes() if path else text.encode()
+                answer: Any = put(order["uri"], data)
+            case "secret":
+                answer = secret(order["name"], order["text"])
             case "alive":
                 answer = alive()
             case "kept":

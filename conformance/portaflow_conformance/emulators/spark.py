@@ -57,13 +57,13 @@ class Connector:
 
 
 class Spark:
-    """The Spark of this machine, with one store's connector on its class path."""
+    """The Spark of this machine, with the connectors of some stores on its class path."""
 
-    def __init__(self, connector: Connector | None = None, cache: Path | None = None) -> None:
+    def __init__(self, *connectors: Connector, cache: Path | None = None) -> None:
         self.home = _spark_home()
         self.java = _java()
         self._cache = cache or cache_folder()
-        self._connector = connector
+        self._connectors = connectors
 
     def run(
         self,
@@ -131,9 +131,9 @@ class Spark:
         }
 
     def prepare(self) -> Path:
-        """Make, once for this Java, Spark and connector, what every application starts with.
+        """Make, once for this Java, Spark and connectors, what every application starts with.
 
-        May have to fetch the connector; raises SparkMissingError.
+        May have to fetch a connector; raises SparkMissingError.
         """
         jars = self.jars()
         age = (self.home / "jars").stat().st_mtime_ns
@@ -146,9 +146,10 @@ class Spark:
         return folder
 
     def jars(self) -> list[Path]:
-        """The connector's own; may have to fetch them, and raises SparkMissingError."""
-        if (connector := self._connector) is None:
-            return []
+        """The connectors' own; may have to fetch them, and raises SparkMissingError."""
+        return [jar for connector in self._connectors for jar in self._of(connector)]
+
+    def _of(self, connector: Connector) -> list[Path]:
         digest = hashlib.sha256(repr(connector).encode()).hexdigest()[:12]
         folder = self._cache / f"{connector.name}-{digest}"
         with _once(folder) as todo:

@@ -66,7 +66,8 @@ def cluster(subject: Subject) -> Handle | None:
 def job_spec(subject: Subject, main: str, *args: str, **fields: Any) -> JobSpec:
     env = {MARK: subject.owner, **fields.pop("env", {})}
     defaults: dict[str, Any] = {"owner": subject.owner, "ttl": 1800, "grace": 2}
-    conf = {**subject.here.store.spark_conf(), **fields.pop("conf", {})}
+    cloud = subject.here.compute.cloud
+    conf = {**subject.here.store.spark_conf(cloud), **fields.pop("conf", {})}
     return JobSpec(
         **{**defaults, **fields}, main=staged(subject, main), args=args, env=env, conf=conf
     )

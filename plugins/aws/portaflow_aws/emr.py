@@ -49,6 +49,7 @@ class Emr(ComputeCluster):
     """Clusters of EMR on EC2, and Spark jobs as their steps."""
 
     name = "emr"
+    cloud = "aws"
     Config = Config
     capabilities = {
         Capability.JAR: SUPPORTED,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portaflow.bucket import Advice, Bucket
-from portaflow.errors import DeniedError, RejectedError
+from portaflow.errors import DeniedError, RejectedError, TargetError
 
 from .connect import Access, connect, told
 
@@ -17,9 +17,11 @@ _S3A = "org.apache.hadoop.fs.s3a"
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Access):
-    """`root`: s3://bucket/prefix."""
+    """`root`: s3://bucket/prefix. `spark_credentials`: where Spark that does not run on AWS finds
+    keys, as Hadoop says it: jceks://gs@BUCKET/FILE."""
 
     root: str
+    spark_credentials: str = ""
 
 
 class S3(Bucket):
@@ -59,14 +61,26 @@ class S3(Bucket):
             **self.patience,
         )
 
-    def spark_conf(self) -> Mapping[str, str]:
-        """EMR reads s3:// by itself; other engines by the connector that Hadoop has for it."""
+    def spark_conf(self, cloud: str = "") -> Mapping[str, str]:
+        """AWS reads s3:// by itself; other engines by the connector that Hadoop has for it."""
+        if cloud == "aws":
+            return {}
+        where = self.config.spark_credentials
+        if cloud and not where:
+            raise TargetError(
+                f"store {self.root}: Spark that does not run on AWS has no keys for it; put them "
+                "into a file with `hadoop credential create fs.s3a.access.key -provider "
+                "jceks://gs@BUCKET/FILE` (and fs.s3a.secret.key), and name that provider as "
+                "`spark_credentials` in the target's store"
+            )
         conf = {
             "spark.hadoop.fs.s3.impl": f"{_S3A}.S3AFileSystem",
             "spark.hadoop.fs.AbstractFileSystem.s3.impl": f"{_S3A}.S3A",
         }
         if self.config.region:
             conf["spark.hadoop.fs.s3a.endpoint.region"] = self.config.region
+        if where:
+            conf["spark.hadoop.fs.s3a.security.credential.provider.path"] = where
         return conf
 
     def container_env(self) -> Mapping[str, str]:

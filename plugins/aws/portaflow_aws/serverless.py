@@ -37,6 +37,7 @@ from . import asked, check, workers
 from .application import Applications
 from .connect import Access, answered, told
 from .logs import Logs
+from .step import TO_GCS
 
 OWNER, TTL, GRACE = "portaflow.owner", "portaflow.ttl", "portaflow.grace"
 _STREAMS = ("stdout", "stderr")
@@ -103,7 +104,10 @@ class RunDriver(Driver[JobSpec]):
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
         fits: dict[str, Fit] = {}
         for key in spec.conf:
-            if key in _OURS:
+            if key.startswith(TO_GCS):
+                why = "EMR Serverless has no connector to gs://, and no place for a key; use emr"
+                fits["conf"] = Fit(Verdict.REFUSED, why)
+            elif key in _OURS:
                 fits["conf"] = Fit(Verdict.REFUSED, f"{key}: {_OURS[key]}")
             elif not key.startswith("spark."):
                 why = f"{key}: Spark takes only what begins with spark."
@@ -368,6 +372,7 @@ class EmrServerless(ComputeCluster):
     """Spark jobs that EMR Serverless runs."""
 
     name = "emr-serverless"
+    cloud = "aws"
     Config = Config
     capabilities = {
         Capability.JAR: SUPPORTED,

@@ -99,6 +99,9 @@ class StepDriver(Driver[JobSpec]):
             fits["size"] = Fit(Verdict.APPROXIMATED, f"{about}follows from the load")
         if spec.secrets:
             fits["secrets"] = Fit(Verdict.REFUSED, _SECRETS)
+        if not self._config.bootstrap and any(key.startswith(TO_GCS) for key in spec.conf):
+            why = "gs:// is read by Google's connector, which a script of `bootstrap` puts there"
+            fits.setdefault("conf", Fit(Verdict.APPROXIMATED, why))
         return fits
 
     def machines(self, request: Request) -> Sequence[Machines]:
@@ -274,6 +277,7 @@ class StepDriver(Driver[JobSpec]):
         return Handle(name=step["Name"], id=step["Id"], parent=cluster, url=page)
 
 
+TO_GCS = "spark.hadoop.fs.gs."  # settings of Google's connector
 _SECRETS = (
     "EMR hands no secrets to its jobs; let the job read them from Secrets Manager itself, with "
     "the rights of the cluster's instance profile, or use emr-serverless"

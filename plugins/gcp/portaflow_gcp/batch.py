@@ -74,6 +74,7 @@ class DataprocServerless(ComputeCluster):
     """Batches of Dataproc Serverless."""
 
     name = "dataproc-serverless"
+    cloud = "gcp"
     Config = Config
     capabilities = {
         Capability.JAR: SUPPORTED,
@@ -113,7 +114,8 @@ class BatchDriver(Driver[JobSpec]):
             raise RejectedError(f"job {name!r}: {NO_SECRETS}")
         env = {f"spark.dataproc.driverEnv.{key}": value for key, value in spec.env.items()}
         env |= {f"spark.executorEnv.{key}": value for key, value in spec.env.items()}
-        asked = work(spec, "batch", env)
+        version = config.runtime_version or catalogue.version("runtimes", "")
+        asked = work(spec, "batch", version, env)
         properties = {**asked.pop("properties"), **_sized(spec.size), **spec.conf}
         execution: dict[str, Any] = {
             "ttl": {"seconds": ttl.taken(spec.ttl)},
@@ -124,7 +126,7 @@ class BatchDriver(Driver[JobSpec]):
             "staging_bucket": config.staging_bucket,
         }
         runtime = {
-            "version": config.runtime_version or catalogue.version("runtimes", ""),
+            "version": version,
             "container_image": config.container_image,
             "properties": properties,
         }

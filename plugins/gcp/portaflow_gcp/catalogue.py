@@ -7,6 +7,7 @@ from typing import Literal
 
 from portaflow.backend import Size
 from portaflow.catalogue import Catalogue, MachineType
+from portaflow.errors import RejectedError
 
 _ALL = Catalogue(Path(__file__).with_name("catalogue.toml"))
 _SETTINGS = {"images": "image_version", "runtimes": "runtime_version"}
@@ -15,6 +16,17 @@ _SETTINGS = {"images": "image_version", "runtimes": "runtime_version"}
 def version(of: Literal["images", "runtimes"], spark: str) -> str:
     """The image or runtime for a version of Spark; "" takes the newest tried one."""
     return _ALL.version(of, spark, _SETTINGS[of])
+
+
+def hadoop(version: str) -> str:
+    """The Hadoop of an image or runtime, such as 2.3-debian12."""
+    short = ".".join(version.partition("-")[0].split(".")[:2])
+    if not (found := _ALL.table("hadoop").get(short, "")):
+        raise RejectedError(
+            f"it is not known which Hadoop {version!r} has, and so which connector to S3: name "
+            "org.apache.hadoop:hadoop-aws:VERSION among the task's `packages`"
+        )
+    return found
 
 
 def machine(size: Size) -> MachineType:

@@ -50,6 +50,7 @@ class Dataproc(ComputeCluster):
     """Clusters of Dataproc on Compute Engine, and Spark jobs on them."""
 
     name = "dataproc"
+    cloud = "gcp"
     Config = Config
     capabilities = {
         Capability.JAR: SUPPORTED,

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from portaflow.bucket import Advice, Bucket
+from portaflow.errors import TargetError
 
 from .connect import CREDENTIALS, Access, TokenSource
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Access):
-    """`root`: gs://bucket/prefix."""
+    """`root`: gs://bucket/prefix. `key_file`: where machines that are not Google's have the key of
+    a service account, for Spark that runs there: /etc/gcs-key.json."""
 
     root: str
+    key_file: str = ""
 
 
 class Gcs(Bucket):
@@ -37,6 +40,25 @@ class Gcs(Bucket):
         from obstore.store import GCSStore
 
         return GCSStore(bucket, credential_provider=TokenSource(self.config), **self.patience)
+
+    def spark_conf(self, cloud: str = "") -> Mapping[str, str]:
+        """Google's connector is there on its own machines, and knows whose they are."""
+        key = self.config.key_file
+        if cloud == "aws" and not key:
+            raise TargetError(
+                f"store {self.root}: Spark that does not run on GCP has no credentials for it; let "
+                "a script of the target's `bootstrap` put the key of a service account on the "
+                "machines, and name that file as `key_file` in the target's store"
+            )
+        if cloud == "gcp" or not key:
+            return {}
+        conf = {
+            "spark.hadoop.fs.gs.auth.type": "SERVICE_ACCOUNT_JSON_KEYFILE",
+            "spark.hadoop.fs.gs.auth.service.account.json.keyfile": key,
+        }
+        if self.config.project:
+            conf["spark.hadoop.fs.gs.project.id"] = self.config.project
+        return conf
 
     def container_env(self) -> Mapping[str, str]:
         project = self.config.project

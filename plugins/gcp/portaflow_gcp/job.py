@@ -26,12 +26,14 @@ from portaflow.backend import (
 )
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
 
-from . import marks, output
+from . import catalogue, marks, output
 from .clients import Client
 
 if TYPE_CHECKING:
     from .dataproc import Config
 
+_PACKAGES = "spark.jars.packages"
+_OF_S3, _TO_S3 = "spark.hadoop.fs.s3.impl", "org.apache.hadoop:hadoop-aws:"
 _PAGE = 500  # things in one answer to a list
 _STATES = {
     "PENDING": State.PENDING,
@@ -64,10 +66,11 @@ class JobDriver(Driver[JobSpec]):
             raise RejectedError("a Spark job needs a main: a Python file or a jar")
         if spec.secrets:
             raise RejectedError(f"job {name!r}: {NO_SECRETS}")
+        conf = {"spark.submit.deployMode": "cluster", **_env(spec.env)}
         job = {
             "reference": {"job_id": name},
             "placement": {"cluster_name": parent},
-            **work(spec, "job", {"spark.submit.deployMode": "cluster", **_env(spec.env)}),
+            **work(spec, "job", self._version(), conf),
         }
         labels = marks.marked(job, spec, {})
         return {
@@ -75,6 +78,9 @@ class JobDriver(Driver[JobSpec]):
             "job": {**job, "labels": labels},
             "request_id": labels[marks.DIGEST],
         }
+
+    def _version(self) -> str:
+        return self._config.image_version or catalogue.version("images", "")
 
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
         fits = {"ttl": Fit(Verdict.APPROXIMATED, "Dataproc ends it when it ends its cluster")}
@@ -203,8 +209,9 @@ def conf_fit(conf: Mapping[str, str]) -> Mapping[str, Fit]:
     return fits
 
 
-def work(spec: JobSpec, kind: str, conf: Mapping[str, str]) -> dict[str, Any]:
-    """What is to run, as a job and a batch say it alike. `kind`: "job" or "batch"."""
+def work(spec: JobSpec, kind: str, version: str, conf: Mapping[str, str]) -> dict[str, Any]:
+    """What is to run, as a job and a batch say it alike. `kind`: "job" or "batch". `version`: of
+    the image or runtime that runs it."""
     jar = spec.main.partition("?")[0].endswith(".jar")
     body: dict[str, Any] = {"args": list(spec.args), "jar_file_uris": list(spec.jars)}
     if not jar:
@@ -214,12 +221,21 @@ def work(spec: JobSpec, kind: str, conf: Mapping[str, str]) -> dict[str, Any]:
     else:
         body["main_jar_file_uri"] = spec.main
     properties = {**conf, **_sized(spec.size), **spec.conf}
-    if spec.packages:
-        properties["spark.jars.packages"] = ",".join(spec.packages)
+    if packages := _packages(spec, version):
+        properties[_PACKAGES] = ",".join(packages)
     if kind == "job":
         body["properties"] = properties
         return {"spark_job" if jar else "pyspark_job": body}
     return {"spark_batch" if jar else "pyspark_batch": body, "properties": properties}
+
+
+def _packages(spec: JobSpec, version: str) -> tuple[str, ...]:
+    """Those of the job, and Hadoop's connector to S3 for a store there: Dataproc has none."""
+    asked = (*spec.packages, *filter(None, spec.conf.get(_PACKAGES, "").split(",")))
+    there = any(package.startswith(_TO_S3) for package in asked)
+    if _OF_S3 not in spec.conf or there:
+        return asked
+    return (*asked, f"{_TO_S3}{catalogue.hadoop(version)}")
 
 
 def _env(env: Mapping[str, str]) -> dict[str, str]:

@@ -95,7 +95,7 @@ def submit(folder: Path, words: Sequence[str]) -> None:
     env = dict(os.environ)
     del os.environ["JAVA_TOOL_OPTIONS"]  # they lead to stand-ins alone: no way to a connector
     try:
-        spark = Spark(S3A, Path(known["cache"]))
+        spark = _installed({**known["conf"], **properties(words)}, Path(known["cache"]))
         command = spark.command(words, own, known["conf"])
     except SparkMissingError as error:
         sys.exit(str(error))
@@ -116,7 +116,7 @@ def _spark(shop: Shop, words: Sequence[str], folder: Path) -> Running:
         k.removeprefix(_MASTER): v for k, v in given.items() if cluster and k.startswith(_MASTER)
     }
     try:
-        return Spark(S3A).run(
+        return _installed(given).run(
             words,
             folder,
             conf=conf,
@@ -126,6 +126,16 @@ def _spark(shop: Shop, words: Sequence[str], folder: Path) -> Running:
         )
     except (SparkMissingError, OSError, ValueError) as error:
         raise CannotRunError(str(error)) from error
+
+
+def _installed(settings: Mapping[str, str], cache: Path | None = None) -> Spark:
+    """The Spark of EMR's machines. Google's connector, which a bootstrap action puts there, is
+    this machine's where settings are about it."""
+    if any(key.startswith("spark.hadoop.fs.gs.") for key in settings):
+        from ..gcp.driver import GCS
+
+        return Spark(S3A, GCS, cache=cache)
+    return Spark(S3A, cache=cache)
 
 
 def _program(shop: Shop, words: Sequence[str], folder: Path) -> Running:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from ..aws.shop import S3A
 from ..running import Running
 from ..spark import Connector, Spark, SparkMissingError
 from .items import GcsError
 from .objects import Objects
 
+_PACKAGES = "spark.jars.packages"
 GCS = Connector("gcs", ("org.apache.hadoop:hadoop-gcp:3.5.0",))
 _CHUNK = 2**20  # bytes of output in an object
 _EVERY = 0.5  # seconds between two looks at the output
@@ -109,7 +111,8 @@ class Run:
             if self._ended.is_set():
                 self._code = 143
                 return
-            running = Spark(GCS).run(
+            connectors = (GCS, S3A) if self._packages()[1] else (GCS,)
+            running = Spark(*connectors).run(
                 words,
                 self._folder,
                 conf={**self._shop.conf(), **self._conf},
@@ -128,7 +131,10 @@ class Run:
     def _words(self) -> list[str]:
         """The words of spark-submit for what a message asks for."""
         work = self._work
-        properties = getattr(work, "properties", {})
+        properties = dict(getattr(work, "properties", {}))
+        packages, had = self._packages()
+        if had:
+            properties[_PACKAGES] = ",".join(packages)
         words = [word for k, v in properties.items() for word in ("--conf", f"{k}={v}")]
         python = hasattr(work, "main_python_file_uri")
         lists: dict[str, list[str]] = {
@@ -150,6 +156,17 @@ class Run:
             return [*words, "--class", work.main_class, "spark-internal", *work.args]
         jar = self._local(work.main_jar_file_uri)
         return [*words, "--class", _main_class(jar), str(jar), *work.args]
+
+    def _packages(self) -> tuple[list[str], bool]:
+        """What is asked of Maven Central, and whether the connector of S3 was among it.
+
+        That is had here: what runs reaches nothing but the stand-ins, and the connector must be
+        that of this Spark's own Hadoop.
+        """
+        settings = {**self._conf, **getattr(self._work, "properties", {})}
+        asked = list(filter(None, settings.get(_PACKAGES, "").split(",")))
+        others = [one for one in asked if not one.startswith("org.apache.hadoop:hadoop-aws:")]
+        return others, others != asked
 
     def _local(self, uri: str) -> Path:
         """A file here with the contents of a URI: a manifest cannot be read elsewhere."""
