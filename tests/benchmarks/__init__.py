@@ -28,7 +28,13 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def paired(mine: Callable[[], object], other: Callable[[], object], n: int) -> tuple[float, float]:
-    """Median seconds of each, measured in turn: a machine that drifts slows both."""
+    """Median seconds of each, measured in turn: a machine that drifts slows both.
+
+    Each is the first as often as the other.
+    """
     mine(), other()
-    pairs = [(seconds(mine), seconds(other)) for _ in range(n)]
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+    took: dict[Callable[[], object], list[float]] = {mine: [], other: []}
+    for turn in range(n):
+        for call in (mine, other) if turn % 2 else (other, mine):
+            took[call].append(seconds(call))
+    return statistics.median(took[mine]), statistics.median(took[other])
