@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from . import data
-from .backend import Cause, Handle
+from .backend import Cause, Handle, State, Status
 from .calls import Calls, Drivers, Message, Started, patiently
 from .errors import LeakError, RunError
 from .journal import Journal
@@ -71,6 +71,7 @@ class Engine:
         self._deadlines: list[tuple[float, str, int, int]] = []
         self._adopted: set[str] = set()  # what a former engine began and nobody has seen since
         self._doubted: set[str] = set()  # whose start a former engine may have asked for
+        self._waits: dict[str, str] = {}  # why what is not at work yet is not, by action
         self._hurried: set[str] = set()  # whose start was under way when the run was cancelled
 
     def cancel(self) -> None:
@@ -149,6 +150,8 @@ class Engine:
         mine = self.state[action.id]
         if attempt != mine.attempt:
             return  # of an attempt that has ended
+        if isinstance(answer, Status):
+            self._waits[action.id] = answer.reason if answer.state is State.PENDING else ""
         event = self._outcomes.of(action, answer, time.time())
         if action.id in self._adopted and not isinstance(answer, Started):
             self._adopted.remove(action.id)
@@ -267,7 +270,9 @@ class Engine:
     def _timed_out(self, action: Action, what: int, now: float) -> None:
         phase = self.state[action.id].phase
         if phase is Phase.RUNNING:
-            reason = f"timed out after {action.timeout:g} s"
+            why = self._waits.get(action.id)
+            waiting = f", while it waited: {why}" if why else ""
+            reason = f"timed out after {action.timeout:g} s{waiting}"
             self._event(self._outcomes.end(action, reason, Cause.USER, now))
         elif phase is Phase.STARTING and what == _LIMIT:
             self._deadline(now + STOP_AGAIN, action, _OVER)

@@ -200,6 +200,16 @@ def test_a_stop_that_fails_after_the_thing_has_ended_changes_nothing(tmp_path: P
     assert state["a"].reason == "timed out after 0.02 s"
 
 
+def test_a_timeout_says_what_was_waited_for(tmp_path: Path) -> None:
+    world = World()
+    world.says = {"a": Status(state=State.PENDING, reason="no node takes it: 2 are too small")}
+    stage = Stage(tmp_path, start("a", timeout=0.2), world=world)
+    state = stage.run()
+    assert state["a"].reason == (
+        "timed out after 0.2 s, while it waited: no node takes it: 2 are too small"
+    )
+
+
 class Blind(World):
     """Of somebody who may not even look for what is there."""
 

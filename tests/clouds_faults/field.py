@@ -128,7 +128,7 @@ class Field:
     def pipeline(self, target: str, **what: Any) -> str:
         """The file of what `written` says."""
         file = self.folder / f"{next(self._numbers)}.yaml"
-        file.write_text(json.dumps(written(target, **what)))
+        file.write_text(json.dumps(written(target, **what), ensure_ascii=False), "utf-8")
         return str(file)
 
     def run(self, target: str, *words: str, env: Json = _NONE, **what: Any) -> Done:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from portaflow_aws import asked
-from portaflow_kubernetes import verdict
+from portaflow_kubernetes import jobs, verdict
 
 from portaflow import calls, engine, poller
 from portaflow import state as run_state
@@ -38,7 +38,7 @@ def impatient() -> None:
     poller._GRACE, poller._SURE, poller._LONGEST_TROUBLE = 3.0, 0.3, 0.2
     engine.STOP_AGAIN = 1.0
     run_state.LOSS_DELAY = 0.3
-    verdict._SETTLING = 1.0
+    jobs._PATIENCE, verdict._SETTLING = 0.5, 1.0
 
 
 def _child(order: dict[str, Any]) -> None:
