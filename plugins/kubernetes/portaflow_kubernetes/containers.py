@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from portaflow.backend import (
     SUPPORTED,
+    Backend,
     Capability,
     ContainerRun,
     ContainerSpec,
@@ -122,17 +123,10 @@ def template_of(pod: Mapping[str, Any], config: Pods) -> dict[str, Any]:
     return manifest.merged(whole, config.pod_template)
 
 
-class Kubernetes(ContainerRun):
-    """Runs containers on the cluster of a kubeconfig, or on the one where portaflow runs."""
+class OnCluster(Backend):
+    """What runs pods on a cluster: the way there, and what it needs there."""
 
-    name = "kubernetes"
     Config: ClassVar[type[Any]] = Config
-    capabilities = {
-        Capability.IMAGES: SUPPORTED,
-        Capability.LIMITS: SUPPORTED,
-        Capability.GPU: SUPPORTED,
-        Capability.SECRETS: SUPPORTED,
-    }
 
     def connect(self) -> Connection:
         """Find the cluster; what runs on a cloud's own Kubernetes does it in another way."""
@@ -143,10 +137,22 @@ class Kubernetes(ContainerRun):
     def api(self) -> Api:
         return Api(self.connect, self.config.namespace)
 
-    @property
-    def containers(self) -> ContainerDriver:
-        return ContainerDriver(self.api, self.config)
-
     def check(self) -> Iterable[Finding]:
         config = self.config
         return doctor.look(self.api, config.service_account, config.image_pull_secrets)
+
+
+class Kubernetes(OnCluster, ContainerRun):
+    """Runs containers on the cluster of a kubeconfig, or on the one where portaflow runs."""
+
+    name = "kubernetes"
+    capabilities = {
+        Capability.IMAGES: SUPPORTED,
+        Capability.LIMITS: SUPPORTED,
+        Capability.GPU: SUPPORTED,
+        Capability.SECRETS: SUPPORTED,
+    }
+
+    @property
+    def containers(self) -> ContainerDriver:
+        return ContainerDriver(self.api, self.config)

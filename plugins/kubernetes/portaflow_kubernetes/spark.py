@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 from portaflow.backend import (
     SUPPORTED,
     Capability,
     ComputeCluster,
-    Finding,
     Fit,
     JobSpec,
     Kind,
@@ -30,8 +28,8 @@ from portaflow.backend import (
 )
 from portaflow.errors import RejectedError
 
-from . import containers, doctor, manifest
-from .api import Api, Connection, connect
+from . import containers, manifest
+from .api import Api
 from .jobs import JobDriver
 
 # Where the API is only the pod knows. Nothing is put into these words: all others are arguments.
@@ -113,6 +111,7 @@ class SparkDriver(JobDriver[JobSpec]):
         pod: dict[str, Any] = {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": spec.grace,
+            "automountServiceAccountToken": True,
             "securityContext": manifest.user(config.run_as_user),
             "containers": [box],
         }
@@ -163,7 +162,6 @@ class SparkDriver(JobDriver[JobSpec]):
             "spark.executor.memory": f"{_heap(memory)}m",
             "spark.executor.memoryOverhead": f"{_overhead(memory)}m",
             "spark.kubernetes.container.image": config.image,
-            "spark.kubernetes.authenticate.executor.serviceAccountName": config.service_account,
             f"{executor}.podTemplateContainerName": manifest.MAIN,
             **_NOT_ASKED_FOR,
             "spark.kubernetes.driver.connectionTimeout": _PATIENCE,
@@ -212,7 +210,7 @@ def _field(name: str, path: str) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-class SparkKubernetes(ComputeCluster):
+class SparkKubernetes(containers.OnCluster, ComputeCluster):
     """Runs Spark jobs as pods of the cluster of a kubeconfig."""
 
     name = "spark-kubernetes"
@@ -225,15 +223,6 @@ class SparkKubernetes(ComputeCluster):
         Capability.SPOT: Support(False, "nodes are the cluster's: use node_selector, tolerations"),
     }
 
-    def connect(self) -> Connection:
-        """Find the cluster; what runs on a cloud's own Kubernetes does it in another way."""
-        config = self.config
-        return connect(config.kubeconfig, config.context, config.connection)
-
-    @cached_property
-    def api(self) -> Api:
-        return Api(self.connect, self.config.namespace)
-
     @property
     def clusters(self) -> None:
         return None
@@ -241,7 +230,3 @@ class SparkKubernetes(ComputeCluster):
     @property
     def jobs(self) -> SparkDriver:
         return SparkDriver(self.api, self.config)
-
-    def check(self) -> Iterable[Finding]:
-        config = self.config
-        return doctor.look(self.api, config.service_account, config.image_pull_secrets)

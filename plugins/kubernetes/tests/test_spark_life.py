@@ -133,6 +133,7 @@ def test_a_job_goes_on_without_an_executor_that_was_lost(place: Place) -> None:
     limits = box["resources"]["limits"]
     assert (limits["cpu"], limits["memory"]) == ("1000m", "864Mi")
     assert first["spec"]["activeDeadlineSeconds"] == 600
+    assert first["spec"]["serviceAccountName"] == "spark"
     assert list(driver.owned("o-1")) == [handle]
     place.delete(first)
     seen = ended(driver, handle)
