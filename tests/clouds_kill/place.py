@@ -28,7 +28,7 @@ from portaflow_conformance.emulators.kubernetes.access import User
 HERE = Path(__file__).parent
 BUCKET = "portaflow"
 What = Literal["programs", "jobs", "demo"]
-PATIENCE = 240.0  # seconds for an engine: the machine may be busy
+PATIENCE = 900.0  # seconds for an engine: the machine may be busy
 DEMO = HERE.parents[1] / "dags" / "recommendations"
 CLOUDS = {
     "aws": ("aws", "kubernetes"),

@@ -12,7 +12,7 @@ pytest.importorskip("moto")
 pytest.importorskip("grpc")
 
 from .cases import tried
-from .place import Place, place
+from .place import Place, What, place
 from .points import Point
 
 POINTS = {
@@ -30,12 +30,18 @@ POINTS = {
         Point("gcp:dataproc.SubmitJob", "recommend", "*pf-kill-recommend-*"),
         Point("gcp:dataproc.DeleteCluster"),
     ),
+    "kubernetes": (
+        Point("kubernetes:jobs.create", "features", "*pf-kill-features-*"),
+        Point("kubernetes:jobs.create", "train", "*pf-kill-train-*"),
+        Point("kubernetes:jobs.create", "recommend", "*pf-kill-recommend-*"),
+    ),
 }
 
 
 @pytest.fixture(params=POINTS)
 def cloud(request: pytest.FixtureRequest) -> Iterator[Place]:
-    with place(request.param) as here:
+    what: What = "programs" if request.param == "kubernetes" else "jobs"  # CI's two minutes
+    with place(request.param, what) as here:
         yield here
 
 
