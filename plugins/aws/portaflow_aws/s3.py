@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from portaflow.bucket import Advice, Bucket
 from portaflow.errors import DeniedError, RejectedError, TargetError
@@ -51,15 +52,16 @@ class S3(Bucket):
                     f"s3://{bucket}: there are no credentials; {self.advice.credentials}"
                 )
             provider = Boto3CredentialProvider(session)
+            endpoint = connect(self.config).client("s3").meta.endpoint_url
         region = session.region_name or "us-east-1"
         if not re.fullmatch("[a-z0-9-]+", region):
             raise RejectedError(f"s3://{bucket}: {region!r} is no region; {self.advice.region}")
-        return S3Store(
-            bucket,
-            credential_provider=provider,
-            region=region,
-            **self.patience,
-        )
+        settings = dict(self.patience)
+        if not str(urlsplit(endpoint).hostname).endswith(".amazonaws.com"):
+            settings["endpoint"] = endpoint  # of a connection, a profile, or another part of AWS
+            plain = endpoint.startswith("http://")
+            settings["client_options"] = {**settings["client_options"], "allow_http": plain}
+        return S3Store(bucket, credential_provider=provider, region=region, **settings)
 
     def spark_conf(self, cloud: str = "") -> Mapping[str, str]:
         """AWS reads s3:// by itself; other engines by the connector that Hadoop has for it."""

@@ -31,6 +31,39 @@ print("\\n" + json.dumps(told_of))
 """
 
 
+STORE = """
+import json
+from portaflow_aws.s3 import S3, Config
+fs = S3(Config(root="s3://logs/p", connection="mine")).filesystem()
+fs.pipe_file("s3://logs/p/there", b"it is", mode="create")
+print("\\n" + json.dumps(fs.cat_file("s3://logs/p/there").decode()))
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_store_is_where_the_connections_endpoint_is(clouds: Clouds, tmp_path: Path) -> None:
+    """Here the store itself, past the stand-in that counts its calls."""
+    if not PYTHON.exists():
+        pytest.skip(f"Airflow is not there: make {PYTHON.parents[1].name}/.ready")
+    env = clouds.environ()
+    key, secret = env.pop("AWS_ACCESS_KEY_ID"), env.pop("AWS_SECRET_ACCESS_KEY")
+    emulator: Any = clouds.emulators["aws"]
+    extra = {"region_name": "us-east-1", "endpoint_url": f"http://127.0.0.1:{emulator.store}"}
+    mine = {"conn_type": "aws", "login": key, "password": secret, "extra": extra}
+    env |= {
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+        "AIRFLOW_CONN_MINE": json.dumps(mine),
+        "PYTHONPATH": f"{PLUGINS / 'aws'}:{PLUGINS / 'kubernetes'}",
+    }
+    before = clouds.control.count("aws:s3.*")
+    command = [str(PYTHON), "-c", STORE]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == "it is"
+    assert clouds.control.count("aws:s3.*") == before
+
+
 @pytest.mark.timeout(300)
 def test_credentials_and_region_are_those_of_the_connection(clouds: Clouds, tmp_path: Path) -> None:
     if not PYTHON.exists():
