@@ -97,6 +97,8 @@ class SparkDriver(JobDriver[JobSpec]):
         if not spec.main:
             raise RejectedError("a Spark job needs a main: a Python file or a jar")
         config = self._config
+        if config.executors < 1:
+            raise RejectedError(f"executors = {config.executors}: a job needs at least one")
         size = Size(cpu=config.driver_cpu, memory=config.driver_memory)
         box = manifest.container(config.image, {}, spec.env, spec.secrets, manifest.resources(size))
         box["workingDir"] = _WORK

@@ -89,3 +89,5 @@ def test_what_spark_is_told_by_us_is_refused_and_a_main_is_needed() -> None:
     assert not driver.fit(PLAIN)
     with pytest.raises(RejectedError, match="main"):
         driver.request("pf-x-1", JobSpec())
+    with pytest.raises(RejectedError, match="executors = 0"):
+        asked(Config(executors=0))
