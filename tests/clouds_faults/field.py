@@ -22,7 +22,7 @@ from portaflow_conformance.emulators.clouds import Clouds, emulate
 from portaflow_conformance.emulators.control import Fault
 from portaflow_conformance.emulators.spark import Spark
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 PACE = 0.02
 ROLE = "arn:aws:iam::123456789012:role/portaflow-jobs"
 _S3 = 'store = {backend = "s3", root = "s3://portaflow/store"}'
