@@ -4,7 +4,8 @@ Reads orders, a JSON object a line, and answers each with a line:
 
     {"verb": "keys", "name"}            keys of AWS for a while, which calls are told by
     {"verb": "things", "names"}         what has one of these names: [kind, name, whether it lives]
-    {"verb": "objects", "uri"}          the objects below a URI: name -> text
+    {"verb": "objects", "uri"}          the objects below a URI: name -> text, of what is JSON, or
+                                        is named part
 """
 
 from __future__ import annotations
@@ -88,10 +89,9 @@ def objects(uri: str) -> dict[str, str]:
     root, _, prefix = uri.partition("://")[2].partition("/")
     store = from_url(f"{uri.partition('://')[0]}://{root}")
     names = [one["path"] for some in obstore.list(store, prefix) for one in some]
-    return {
-        name.removeprefix(f"{prefix}/"): bytes(obstore.get(store, name).bytes()).decode()
-        for name in names
-    }
+    told = [name for name in names if name.endswith((".json", "/part"))]
+    texts = {name: bytes(obstore.get(store, name).bytes()).decode() for name in told}
+    return {name.removeprefix(f"{prefix}/"): texts.get(name, "") for name in names}
 
 
 def main() -> None:
