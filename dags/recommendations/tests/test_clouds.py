@@ -46,14 +46,23 @@ def cli(clouds: Clouds, tmp_path: Path) -> Cli:
 
 
 @pytest.mark.spark
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_the_same_comes_out_on_every_cloud(cli: Cli, clouds: Clouds) -> None:
     for target in ("local", "mixed", "gcp-serverless"):
         cli("run", str(DAG), "--run-id", target, "--target", target)
-    for a, b in (("local", "mixed"), ("mixed", "gcp-serverless")):
+    one = ("--set", "compute.executors=1")  # two processors bear no more
+    cli("run", str(DAG), "--run-id", "kubernetes", "--target", "kubernetes", *one)
+    for a, b in (("local", "mixed"), ("mixed", "gcp-serverless"), ("local", "kubernetes")):
         assert "equal" in cli("compare", a, b, "--target", a, "--target-b", b)
     calls = clouds.control.count
     assert calls("aws:emr.RunJobFlow") == calls("aws:emr.TerminateJobFlows") == 1
     assert calls("aws:emr.AddJobFlowSteps") == 2
     assert calls("gcp:dataproc.CreateBatch") == 2
+    assert made(clouds, "kubernetes:jobs.create", "spark-submit") == 2
+    assert made(clouds, "kubernetes:pods.create", "spark-app-selector") >= 2  # of drivers
     assert calls("proxy:Refused") == 0
+
+
+def made(clouds: Clouds, operation: str, word: str) -> int:
+    """How many things were asked for in words that hold this one."""
+    return sum(word in str(call.params) for call in clouds.control.seen(operation))
