@@ -23,7 +23,9 @@ ENDS = ("aws:emr.TerminateJobFlows", "gcp:dataproc.DeleteCluster")
 LATE = 5.0  # seconds after which a listing has what was made
 _HELD = 60.0  # seconds at most
 _READS = ("get", "list", "describe", "head", "watch")
-_NAME = re.compile(r"pf-(?:kill|recommendations)-(\w+)-[0-9a-f]+-\d+")
+_NAME = re.compile(
+    r"pf-(?:kill|recommenda)-(\w+)-[0-9a-f]+-\d+"
+)  # of both pipelines; names are cut
 
 
 @dataclass(frozen=True, slots=True)
