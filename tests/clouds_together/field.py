@@ -90,7 +90,7 @@ def until(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := what()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
+        time.sleep(0.2)  # a look at all clouds is a dozen calls
     return value
 
 

@@ -93,6 +93,11 @@ def test_emr_works_with_gcs(start: Start, clouds: Clouds, key_file: Path) -> Non
     nobody_told(clouds)
 
 
-@pytest.mark.parametrize("target", ["kubernetes", "kubernetes-gcs"])
-def test_containers_on_kubernetes_work_with_either(start: Start, target: str) -> None:
-    assert run(start, target, "boxes") == ["", ""]
+@pytest.mark.spark
+@pytest.mark.timeout(600)
+def test_kubernetes_works_with_gcs(start: Start, clouds: Clouds) -> None:
+    """With S3 it does in tests/clouds_together/test_two_engines.py and the demo."""
+    _, counted, box = run(start, "kubernetes-gcs", "pair")
+    assert "token 1000\n" in counted
+    assert box == "from a box"
+    nobody_told(clouds)

@@ -1,4 +1,4 @@
-"""Spark writes what Spark counts, then a container: all with one store, wherever they run."""
+"""Spark writes and counts, then a container looks: all with one store, wherever they run."""
 
 from __future__ import annotations
 
@@ -11,26 +11,18 @@ pipeline = Pipeline(
     clusters=(Cluster(name="spark", ttl="2h"),),
     tasks=(
         SparkTask(
-            id="rows",
+            id="tally",
             main="tally.py",
             cluster="spark",
-            outputs=("out",),
-            args=("rows", "{{ outputs.out }}"),
-        ),
-        SparkTask(
-            id="count",
-            main="tally.py",
-            cluster="spark",
-            inputs={"rows": "rows.out"},
-            outputs=("out",),
-            args=("count", "{{ inputs.rows }}", "{{ outputs.out }}"),
+            outputs=("rows", "count"),
+            args=("{{ outputs.rows }}", "{{ outputs.count }}"),
         ),
         ContainerTask(
             id="box",
             image="python",
             command=("python", "-c", (Path(__file__).parent / "mark.py").read_text()),
             args=("from a box", "{{ outputs.out }}", "{{ result }}", "{{ inputs.count }}/_SUCCESS"),
-            inputs={"count": "count.out"},
+            inputs={"count": "tally.count"},
             outputs=("out",),
             size=Size(cpu=0.1, memory="256Mi"),
         ),

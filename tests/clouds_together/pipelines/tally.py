@@ -1,18 +1,15 @@
-"""Write rows with Spark, or count those that are there. Knows the stores by their URIs alone.
+"""Write rows with Spark, read and count them. Knows the store by its URIs alone.
 
-tally.py rows OUTPUT        tally.py count INPUT RESULT
+tally.py ROWS COUNT
 """
 
 import sys
 
 from pyspark.sql import SparkSession
 
+rows, count = sys.argv[1:]
 spark = SparkSession.builder.getOrCreate()
-match sys.argv[1:]:
-    case ["rows", output]:
-        spark.range(1000).repartition(2).write.parquet(output)
-    case ["count", rows, output]:
-        counted = spark.read.parquet(rows).count()
-        spark.createDataFrame([(f"token {counted}",)], "value string").coalesce(1).write.text(
-            output
-        )
+spark.range(1000).repartition(2).write.parquet(rows)
+counted = spark.read.parquet(rows).count()
+told = spark.createDataFrame([(f"token {counted}",)], "value string")
+told.coalesce(1).write.text(count)
