@@ -74,6 +74,7 @@ def killed(place: Place, case: Case, point: Point, side: Side, problems: list[st
                 engine.kill()
             fault.held = False
         code = engine.code()
+    fault.times = 0  # what it has not struck is another engine's
     if fault.hit and code != -9:
         problems.append(f"the engine that was killed at {point} ended with {code}")
     return bool(fault.hit)
