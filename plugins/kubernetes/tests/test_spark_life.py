@@ -24,12 +24,15 @@ from pyspark.sql import SparkSession
 
 def told(seconds):
     time.sleep(seconds)
-    return os.environ["PLAIN"], os.environ["HIDDEN"]
+    return seen()
+
+def seen():
+    return [os.environ[name] for name in ("PLAIN", "HIDDEN", "AWS_SECRET_ACCESS_KEY")]
 
 spark = SparkSession.builder.getOrCreate()
 print("asking", flush=True)
 found = spark.sparkContext.parallelize([float(sys.argv[1])] * 2, 2).map(told).collect()
-print("right:", found == [(os.environ["PLAIN"], os.environ["HIDDEN"])] * 2, flush=True)
+print("right:", found == [seen()] * 2, seen()[0], flush=True)
 spark.stop()
 """
 Pods = list[dict[str, Any]]
@@ -45,13 +48,16 @@ class Place:
         for kind, name, data in (
             ("configmaps", "jobs", {"job.py": JOB}),
             ("secrets", "keys", {"value": b64encode(b"hidden").decode()}),
+            ("secrets", "bucket-keys", {"AWS_SECRET_ACCESS_KEY": b64encode(b"shut").decode()}),
         ):
             self.api.call(
                 "POST", f"{self._core}/{kind}", {"metadata": {"name": name}, "data": data}
             )
         mount = {"name": "jobs", "mountPath": "/jobs"}
         volume = {"name": "jobs", "configMap": {"name": "jobs"}}
-        pod = {"volumes": [volume], "containers": [{"name": "main", "volumeMounts": [mount]}]}
+        keys = {"secretRef": {"name": "bucket-keys"}}
+        box = {"name": "main", "volumeMounts": [mount], "envFrom": [keys]}
+        pod = {"volumes": [volume], "containers": [box]}
         self.config = Config(
             kubeconfig=Path(self.emulator.kubeconfig), namespace=namespace, executors=1,
             driver_memory=1.0, pod_template={"spec": pod},
@@ -139,7 +145,7 @@ def test_a_job_goes_on_without_an_executor_that_was_lost(place: Place) -> None:
     seen = ended(driver, handle)
     log = driver.logs(handle).data
     assert seen.state is State.SUCCEEDED, log[-2000:]
-    assert b"right: True" in log
+    assert b"right: True $(HOME) 'x'\n" in log
     until(lambda: not place.executors(handle))
 
 
