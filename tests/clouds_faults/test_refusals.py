@@ -21,7 +21,7 @@ from .field import Field
 
 _S3 = (
     *("--set", "store.backend=s3", "--set", "store.root=s3://portaflow/store"),
-    *("--set", "store.spark_credentials=jceks://gs@portaflow/keys"),
+    *("--set", "store.key_provider=jceks://gs@portaflow/keys"),
 )
 """A store of the other cloud, whose credentials are right."""
 

@@ -18,11 +18,11 @@ _S3A = "org.apache.hadoop.fs.s3a"
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Access):
-    """`root`: s3://bucket/prefix. `spark_credentials`: where Spark that does not run on AWS finds
+    """`root`: s3://bucket/prefix. `key_provider`: where Spark that does not run on AWS finds
     keys, as Hadoop says it: jceks://gs@BUCKET/FILE."""
 
     root: str
-    spark_credentials: str = ""
+    key_provider: str = ""
 
 
 class S3(Bucket):
@@ -67,13 +67,13 @@ class S3(Bucket):
         """AWS reads s3:// by itself; other engines by the connector that Hadoop has for it."""
         if cloud == "aws":
             return {}
-        where = self.config.spark_credentials
+        where = self.config.key_provider
         if cloud and not where:
             raise TargetError(
                 f"store {self.root}: Spark that does not run on AWS has no keys for it; put them "
                 "into a file with `hadoop credential create fs.s3a.access.key -provider "
                 "jceks://gs@BUCKET/FILE` (and fs.s3a.secret.key), and name that provider as "
-                "`spark_credentials` in the target's store"
+                "`key_provider` in the target's store"
             )
         conf = {
             "spark.hadoop.fs.s3.impl": f"{_S3A}.S3AFileSystem",

@@ -19,10 +19,10 @@ SPEC = JobSpec(owner="o-1", main="gs://b/main.py", conf=TO_GCS)
 def test_s3_is_awss_own_on_aws_and_elsewhere_has_keys_by_their_place() -> None:
     plain = S3(StoreConfig(root="s3://mine/p", region="eu-west-1"))
     assert plain.spark_conf("aws") == {}
-    with pytest.raises(TargetError, match=r"s3://mine/p.*`spark_credentials`"):
+    with pytest.raises(TargetError, match=r"s3://mine/p.*`key_provider`"):
         plain.spark_conf("gcp")
     where = "jceks://gs@theirs/s3.jceks"
-    keyed = S3(StoreConfig(root="s3://mine/p", spark_credentials=where))
+    keyed = S3(StoreConfig(root="s3://mine/p", key_provider=where))
     assert keyed.spark_conf("aws") == {}
     assert keyed.spark_conf("gcp") == {
         "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
