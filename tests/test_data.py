@@ -341,7 +341,7 @@ def _asks(folder: Path, local: Local, tmp_path: Path) -> Asks:
     from portaflow.plugins import Backends
 
     pipeline = Pipeline(name="p", tasks=(spark(),))
-    where = target(tmp_path)
+    where = target(tmp_path, compute={"backend": "spark-local"})
     asks = Asks(pipeline, where, Run(id="r"), Backends(where), local)
     asks.task(pipeline.tasks[0])
     return asks
