@@ -44,7 +44,7 @@ class Parquet(Table):
         size = max(min(_ROWS, _CELLS // max(len(self._columns), 1)), 64)
         for file in self.files:
             with self._opened(file) as parquet:
-                for batch in parquet.iter_batches(batch_size=size):
+                for batch in parquet.iter_batches(batch_size=size, use_threads=False):
                     yield _Columns(batch, self._columns, file.partition)
 
     def _opened(self, file: File) -> _Opened:
@@ -52,7 +52,11 @@ class Parquet(Table):
 
 
 class _Opened:
-    """A Parquet file while it is read; what Arrow says against it names the file."""
+    """A Parquet file while it is read; what Arrow says against it names the file.
+
+    Arrow's own threads must not touch the stream: one that still lets go of it while Python
+    ends kills the process (apache/arrow issue 34314).
+    """
 
     def __init__(self, file: File) -> None:
         self._file, self._context = file, file.open()
@@ -60,7 +64,7 @@ class _Opened:
     def __enter__(self) -> Any:
         stream = self._context.__enter__()
         try:
-            return pq.ParquetFile(stream)
+            return pq.ParquetFile(stream, pre_buffer=False)
         except pa.ArrowException as error:
             raise self._file.broken(error) from error
 
