@@ -39,8 +39,7 @@ check: $(READY)
 	$(BIN)/pytest -q tests/test_layers.py
 
 test: $(READY) $(AIRFLOW)
-	$(BIN)/pytest -n 2 --ignore-glob='tests/clouds_*'
-	$(BIN)/pytest -n 3 --dist worksteal tests/clouds_*  # these wait more than they work
+	$(BIN)/pytest -n 3 --dist worksteal  # of two processors a test leaves much unused
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
