@@ -168,6 +168,10 @@ class Calls:
                 if found := driver.find(name, parent):
                     return Started(found)
                 raise
+            except QuotaError as error:
+                if unclear:
+                    raise
+                return Failed(error)  # a moment makes no room: the attempt is over
             except _NO:
                 raise
             except Exception:  # the answer may be lost, not the request

@@ -35,6 +35,7 @@ STOPS = 4
 CLOSING = 10.0
 """Seconds that the end of a run waits for a provider's calls that are under way."""
 
+_ROOM = "make its size smaller, or ask for a larger quota or for more nodes"
 _RUNNING = Phase.RUNNING
 _HELD = 0.05  # seconds for which the record that a thing runs may wait
 _NOBODY = 0  # no attempt: nobody waits for the answer
@@ -71,7 +72,7 @@ class Engine:
         self._deadlines: list[tuple[float, str, int, int]] = []
         self._adopted: set[str] = set()  # what a former engine began and nobody has seen since
         self._doubted: set[str] = set()  # whose start a former engine may have asked for
-        self._waits: dict[str, str] = {}  # why what is not at work yet is not, by action
+        self._waits: dict[str, Status] = {}  # of what is not at work yet, by action
         self._hurried: set[str] = set()  # whose start was under way when the run was cancelled
 
     def cancel(self) -> None:
@@ -150,8 +151,10 @@ class Engine:
         mine = self.state[action.id]
         if attempt != mine.attempt:
             return  # of an attempt that has ended
-        if isinstance(answer, Status):
-            self._waits[action.id] = answer.reason if answer.state is State.PENDING else ""
+        if isinstance(answer, Status) and answer.state is State.PENDING:
+            self._waits[action.id] = answer
+        elif isinstance(answer, Status | Started):
+            self._waits.pop(action.id, None)
         event = self._outcomes.of(action, answer, time.time())
         if action.id in self._adopted and not isinstance(answer, Started):
             self._adopted.remove(action.id)
@@ -270,10 +273,12 @@ class Engine:
     def _timed_out(self, action: Action, what: int, now: float) -> None:
         phase = self.state[action.id].phase
         if phase is Phase.RUNNING:
-            why = self._waits.get(action.id)
-            waiting = f", while it waited: {why}" if why else ""
-            reason = f"timed out after {action.timeout:g} s{waiting}"
-            self._event(self._outcomes.end(action, reason, Cause.USER, now))
+            waits = self._waits.get(action.id)
+            waiting = f", while it waited: {waits.reason}" if waits and waits.reason else ""
+            cause = (waits and waits.cause) or Cause.USER
+            helps = f"; {_ROOM}" if cause is Cause.CAPACITY else ""
+            reason = f"timed out after {action.timeout:g} s{waiting}{helps}"
+            self._event(self._outcomes.end(action, reason, cause, now))
         elif phase is Phase.STARTING and what == _LIMIT:
             self._deadline(now + STOP_AGAIN, action, _OVER)
         elif phase is Phase.STARTING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from .backend import Cause, Handle, State, Status
@@ -77,7 +78,10 @@ class Outcomes:
                 return self.event(action, Phase.STOPPED, now, reason=mine.reason)
             case Phase.STOPPING if final:  # as it was asked to; why stands in its state
                 reason = "\n".join(filter(None, (mine.reason, status.reason)))
-                return self._again(action, reason, mine.cause, now, status.exit_code)
+                # Its time was over before there was room for it: the user says how often, too.
+                spends = Cause.USER if mine.cause is Cause.CAPACITY else mine.cause
+                event = self._again(action, reason, spends, now, status.exit_code)
+                return replace(event, cause=mine.cause) if event.phase is Phase.FAILED else event
             case Phase.DONE if final and self.needed(action):
                 lost = f"the cluster was lost: {status.reason or status.state.value}"
                 event = after_failure(action, mine, now, lost, Cause.INFRA)

@@ -14,11 +14,12 @@ from portaflow.errors import (
     DeniedError,
     LeakError,
     NotFoundError,
+    QuotaError,
     RejectedError,
     UnavailableError,
 )
 from portaflow.plan import Action
-from portaflow.state import Event, Phase
+from portaflow.state import LOSSES, Event, Phase
 
 from .world import (
     FAILED,
@@ -115,6 +116,20 @@ def test_a_cluster_that_may_have_started_is_stopped_when_it_can_be_seen_again(
     assert world.alive == []
 
 
+class Refuses(World):
+    """Starts no task "a"."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def start(self, request: Request, parent: Handle | None = None) -> Handle:
+        if "-a-" not in request["name"]:
+            return super().start(request, parent)
+        self.note("start", request["name"])
+        raise self.error
+
+
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
@@ -126,14 +141,7 @@ def test_a_cluster_that_may_have_started_is_stopped_when_it_can_be_seen_again(
 def test_a_start_that_is_refused_fails_at_once_and_says_why(
     tmp_path: Path, error: Exception, cause: Cause
 ) -> None:
-    class Refuses(World):
-        def start(self, request: Request, parent: Handle | None = None) -> Handle:
-            if "-a-" not in request["name"]:
-                return super().start(request, parent)
-            self.note("start", request["name"])
-            raise error
-
-    stage = Stage(tmp_path, *hybrid(retries=3), world=Refuses())
+    stage = Stage(tmp_path, *hybrid(retries=3), world=Refuses(error))
     state = stage.run()
     assert phases(state) == {
         "cluster": "done", "a": "failed", "b": "skipped", "c": "skipped", "stop/cluster": "done"
@@ -141,6 +149,14 @@ def test_a_start_that_is_refused_fails_at_once_and_says_why(
     assert str(error) in state["a"].reason
     assert state["a"].cause is cause
     assert stage.world.log == ["start cluster-1", "start a-1", "stop cluster-1"]
+
+
+def test_an_attempt_asks_once_for_what_no_quota_is_left_for(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, start("a"), world=Refuses(QuotaError("16 cores are all you have")))
+    state = stage.run()
+    assert (state["a"].phase, state["a"].cause) == (Phase.FAILED, Cause.CAPACITY)
+    assert state["a"].reason == "16 cores are all you have"
+    assert stage.world.log == [f"start a-{n}" for n in range(1, LOSSES + 2)]
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "poll"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from portaflow import engine
-from portaflow.backend import Handle, State, Status
+from portaflow.backend import Cause, Handle, State, Status
 from portaflow.errors import (
     DeniedError,
     LeakError,
@@ -200,14 +200,17 @@ def test_a_stop_that_fails_after_the_thing_has_ended_changes_nothing(tmp_path: P
     assert state["a"].reason == "timed out after 0.02 s"
 
 
-def test_a_timeout_says_what_was_waited_for(tmp_path: Path) -> None:
-    world = World()
-    world.says = {"a": Status(state=State.PENDING, reason="no node takes it: 2 are too small")}
-    stage = Stage(tmp_path, start("a", timeout=0.2), world=world)
-    state = stage.run()
-    assert state["a"].reason == (
-        "timed out after 0.2 s, while it waited: no node takes it: 2 are too small"
-    )
+def test_a_timeout_says_what_was_waited_for_and_spends_retries(tmp_path: Path) -> None:
+    world, reason = World(), "no node takes it: 2 are too small"
+    pending = Status(state=State.PENDING, reason=reason, cause=Cause.CAPACITY)
+    world.says = {"a": pending, "b": Status(state=State.PENDING, reason="it is made")}
+    tasks = [start(id, timeout=0.2, retries=1) for id in ("a", "b")]
+    state = Stage(tmp_path, *tasks, world=world).run()
+    told = f"timed out after 0.2 s, while it waited: {reason}; make its size smaller, or ask"
+    assert state["a"].reason.startswith(told)
+    assert state["b"].reason == "timed out after 0.2 s, while it waited: it is made"
+    assert [state[id].cause for id in ("a", "b")] == [Cause.CAPACITY, Cause.USER]
+    assert [state[id].attempt for id in ("a", "b")] == [2, 2]
 
 
 class Blind(World):
