@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +28,7 @@ from .plans import (
     HYBRID,
     RUN,
     SPARK_ONLY,
+    Compute,
     Containers,
     Plain,
     Poor,
@@ -337,23 +337,19 @@ def test_a_request_that_cannot_be_said_is_told(
     assert str(caught.value).startswith(told)
 
 
-# -- figures
+def test_a_job_is_told_where_the_files_are_that_its_backend_brings() -> None:
+    class Brings(Plain[JobSpec]):
+        def files(self, spec: JobSpec) -> Mapping[str, bytes]:
+            return {"run.py": b"launch"} if spec.secrets else {}
 
+    class Launches(Compute):
+        job_driver = Brings()
 
-def test_planning_is_linear() -> None:
-    """10,000 tasks take about ten times what 1,000 take; the benchmark has the figures."""
-
-    def seconds(n: int) -> float:
-        tasks = [
-            container(f"t{i}", inputs={"i": f"t{i - 1}.o"} if i % 10 else {}, outputs=["o"])
-            for i in range(n)
-        ]
-        given = Pipeline(name="big", tasks=tasks)
-        times = []
-        for _ in range(3):
-            began = time.process_time()
-            planned(given)
-            times.append(time.process_time() - began)
-        return min(times)
-
-    assert seconds(4000) < 8 * seconds(1000)
+    made = planned(pipeline(spark("a"), spark("b", secrets={"T": "t"})), compute=Launches(None))
+    (staged,) = (s for s in made.staged if s.content == b"launch")
+    requests = {a.id: a.request or {} for a in made.actions}
+    assert [requests[id].get("files") for id in "ab"] == [None, {"run.py": staged.uri}]
+    again = native_request(Brings(), "x", made.by_id["b"].spec or JobSpec(), "")
+    assert again["files"] == {"run.py": staged.uri}, "of another attempt"
+    told = {"uri": staged.uri, "sha256": staged.file.digest, "bytes": 6}
+    assert told in made.to_json()["stage"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -32,6 +33,27 @@ def gives(value):
     file = path("result")
     return f"mkdir -p $(dirname {file}); cat > {file} <<'END'\\n{value}\\nEND"
 """
+
+
+BAD = (
+    "tasks=[sh('good', 'true'), sh('bad', 'echo one; echo ValueError: no good >&2; exit 7',"
+    " after=['good']), sh('never', 'true', after=['bad'])]"
+)
+LONG = (
+    "tasks=[sh('first', 'touch started; sleep 300'), sh('second', 'sleep 300 & wait'),"
+    " sh('never', 'true', after=['first'])]"
+)
+
+ABC = """tasks=(
+    sh("a", "printf 'one\\ntwo'; o=${PORTAFLOW_OUTPUT_O#file://}; mkdir -p $o; echo 1 > $o/x.csv",
+       outputs=("o",)),
+    sh("b", "echo going wrong >&2; exit 3", after=("a",)),
+    sh("c", "true", after=("b",)),
+)"""
+
+
+def shown(invoke: Invoke, *words: str) -> Any:
+    return json.loads(invoke(*words, "--json").stdout)
 
 
 @pytest.fixture
@@ -128,3 +150,8 @@ def processes_below(folder: Path) -> list[int]:
         except OSError:  # it has ended, or is somebody else's
             continue
     return found
+
+
+def wait_for_work(place: Path, count: int = 2) -> None:
+    until(lambda: len(processes_below(place)) >= count, "the tasks run")
+    until(lambda: list(place.rglob("started")), "the first task is at work")
