@@ -6,6 +6,7 @@ price is unknown, which is not 0.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,8 @@ from .target import Prices, Target
 class Cost:
     """What one action may cost. `machines` is None when its backend cannot tell.
 
-    `hourly`: at least and at most, while it lives; `most`: in all. None where it is unknown;
-    `why` says then what is missing.
+    `date`: the day of the prices, where the table names one. `hourly`: at least and at most, while
+    it lives; `most`: in all. None where it is unknown; `why` says then what is missing.
     """
 
     action: str
@@ -29,13 +30,15 @@ class Cost:
     hourly: tuple[float, float] | None = None
     most: float | None = None
     why: str = ""
+    date: datetime.date | None = None
 
     def to_json(self) -> dict[str, Any]:
         machines = None if self.machines is None else [_machines_json(m) for m in self.machines]
         hourly = None if self.hourly is None else [round(h, 4) for h in self.hourly]
         most = None if self.most is None else round(self.most, 2)
         body = {"action": self.action, "machines": machines, "currency": self.currency or None}
-        return {**body, "hourly": hourly, "most": most, "unknown": self.why or None}
+        date = None if self.date is None else self.date.isoformat()
+        return {**body, "date": date, "hourly": hourly, "most": most, "unknown": self.why or None}
 
 
 def _machines_json(machines: Machines) -> dict[str, Any]:
@@ -59,7 +62,8 @@ def cost(
         return Cost(action, kinds, why=f"{where} has no price for {', '.join(missing)}")
     least = sum(m.least * prices.hourly[_key(m)] for m in kinds)
     most = sum(m.most * prices.hourly[_key(m)] for m in kinds)
-    return Cost(action, kinds, prices.currency, (least, most), most * seconds / 3600)
+    total = most * seconds / 3600
+    return Cost(action, kinds, prices.currency, (least, most), total, date=prices.date)
 
 
 def _key(machines: Machines) -> str:

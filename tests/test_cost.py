@@ -33,6 +33,7 @@ def test_the_bound_is_for_all_that_may_live_until_its_time_to_live_is_over() -> 
     found = of(CLUSTER, target(HOURLY))
     assert found.hourly == (0.5, 1.25)
     assert found.most == 2.5
+    assert found.to_json()["date"] == "2026-11-01"
     assert found.to_json()["machines"][1] == {"type": "m5.2xlarge", "count": [2, 8], "spot": True}
 
 

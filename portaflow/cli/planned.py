@@ -95,7 +95,9 @@ def _show_total(plan: Plan) -> None:
     known = [c.most for c in plan.costs if c.most is not None]
     currencies = {c.currency for c in plan.costs if c.currency}
     if len(known) == len(plan.costs) and len(currencies) == 1:
-        most = f"{sum(known):.2f} {currencies.pop()}"
+        days = sorted({c.date.isoformat() for c in plan.costs if c.date})
+        prices = f" by the prices of {' and '.join(days)}" if days else ""
+        most = f"{sum(known):.2f} {currencies.pop()}{prices}"
         click.echo(f"\nAt most {most}, if all lives until its time-to-live is over.")
 
 
