@@ -238,7 +238,9 @@ class MissingPrefixRaises(FolderFileSystem):
 class StatsAfterwards(FolderFileSystem):
     def find(self, path: str, detail: bool = False, **kwargs: Any) -> Any:
         found = super().find(path)
-        time.sleep(0.005)
+        deadline = time.monotonic() + 1  # until something is gone, if it goes at all
+        while all(map(os.path.exists, found)) and time.monotonic() < deadline:
+            time.sleep(0.001)
         return [name for name in found if os.stat(name)]
 
 

@@ -33,7 +33,8 @@ spec = {"restartPolicy": "Never", "containers": [container], "terminationGracePe
 core.create_namespaced_pod("default", {"metadata": {"name": "p"}, "spec": spec})
 while (found := core.read_namespaced_pod("p", "default")).status.phase == "Pending":
     time.sleep(0.05)
-socket = stream(core.connect_get_namespaced_pod_exec, "p", "default", command=["cat", "/e/f"],
+read = ["sh", "-c", "until [ -s /e/f ]; do sleep 0.05; done; cat /e/f"]
+socket = stream(core.connect_get_namespaced_pod_exec, "p", "default", command=read,
                 stdout=True, _preload_content=False)
 socket.run_forever(timeout=30)
 beside = socket.read_stdout()
