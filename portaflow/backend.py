@@ -170,6 +170,7 @@ class JobSpec(Spec):
     env: Mapping[str, str] = field(default_factory=dict)  # of driver and executors
     secrets: Mapping[str, str] = field(default_factory=dict)  # variable -> secret's name
     size: Size = Size()  # of an executor; a serverless backend sizes the job by it
+    files: Mapping[str, str] = field(default_factory=dict)  # of Driver.files: name -> URI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +279,13 @@ class Driver(ABC, Generic[SpecT]):
 
     def fit(self, spec: SpecT) -> Mapping[str, Fit]:
         """Say which fields of `spec` are not simply honoured. Pure."""
+        return {}
+
+    def files(self, spec: SpecT) -> Mapping[str, bytes]:
+        """Files of the backend's own that a job needs in the store: name -> content. Pure.
+
+        The core puts them there; where, `request` is told by the spec's `files`.
+        """
         return {}
 
     def machines(self, request: Request) -> Sequence[Machines] | None:

@@ -218,6 +218,9 @@ def stage(stores: Stores, staged: Iterable[Staged]) -> None:
         with store_errors(item.uri):
             if fs.exists(item.uri) and fs.size(item.uri) == item.file.size:
                 continue
+            if item.content is not None:
+                fs.pipe_file(item.uri, item.content)
+                continue
             if _digest(item.file.path, Path(item.file.path), "staging").digest != item.file.digest:
                 raise RunError(f"{item.file.path}: changed after the plan was made; run again")
             fs.put_file(item.file.path, item.uri)

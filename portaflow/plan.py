@@ -67,10 +67,14 @@ def image_key(image: str, place: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A local file that is copied to `uri` before anything starts, unless it is there."""
+    """A local file that is copied to `uri` before anything starts, unless it is there.
+
+    `content`: of a file that a backend brings, which is nowhere on this machine.
+    """
 
     uri: str
     file: LocalFile
+    content: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from .backend import Capability, Fit, Kind, Machines, Request, Spec, Support, Verdict
+from .backend import Capability, Fit, JobSpec, Kind, Machines, Request, Spec, Support, Verdict
 from .cost import Cost, check, cost
 from .errors import (
     DefinitionError,
@@ -263,8 +263,8 @@ class _Planner:
             shared = binding.overrides.get(kind, {}) if binding else {}
             if shared:
                 spec = replace(spec, overrides=merged(shared, spec.overrides))
-            verdicts, request, machines = self._say(
-                id, cast(Kind, kind), backends, name, spec, parent
+            spec, verdicts, request, machines = self._say(
+                id, cast(Kind, kind), place, name, spec, parent
             )
             self._fit(id, verdicts, wanted, owner.capabilities)
             self.costs.append(cost(id, machines, spec.ttl, target, backend))
@@ -276,14 +276,18 @@ class _Planner:
         )  # fmt: skip
 
     def _say(
-        self, id: str, kind: Kind, backends: Backends, name: str, spec: Spec, parent: str
-    ) -> tuple[Mapping[str, Fit], Request, Sequence[Machines] | None]:
-        """What the driver makes of a spec, its request for it, and what that will take."""
+        self, id: str, kind: Kind, place: str, name: str, spec: Spec, parent: str
+    ) -> tuple[Spec, Mapping[str, Fit], Request, Sequence[Machines] | None]:
+        """A spec with the files that the driver brings, what that makes of it, its request for
+        it, and what that will take."""
+        backends = self._at(place)
         driver = backends.driver(kind)
         backend = (backends.container if kind == "container" else backends.compute).name
         try:
+            if isinstance(spec, JobSpec) and (brought := driver.files(spec)):
+                spec = replace(spec, files=self.asks.brought(place, brought))
             request = native_request(driver, name, spec, self.names.get(parent, ""))
-            return driver.fit(spec), request, driver.machines(request)
+            return spec, driver.fit(spec), request, driver.machines(request)
         except RejectedError as error:
             raise DefinitionError(f"{id}: backend {backend!r}: {error}") from error
         except PortaflowError:

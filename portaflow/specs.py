@@ -6,6 +6,7 @@ URIs. `planner.py` makes actions of what is asked here.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import reprlib
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ from .pipeline import (
     suggest,
     variable,
 )
-from .plan import CallSpec, Image, Local, Run, Staged, image_key, merged, source_key
+from .plan import CallSpec, Image, Local, LocalFile, Run, Staged, image_key, merged, source_key
 from .plugins import Backends
 from .target import Target
 from .templates import Render, render_json, renderer, run_context
@@ -292,9 +293,22 @@ class Asks:
             return path
         if path not in self._local.files:
             raise DefinitionError(f"{path!r} was not collected; call data.collect() first")
-        file = self._local.files[path]
+        return self._stage(place, self._local.files[path])
+
+    def brought(self, place: str, files: Mapping[str, bytes]) -> dict[str, str]:
+        """The URIs of files that a backend brings, once they are staged."""
+        return {
+            name: self._stage(
+                self._at(place),
+                LocalFile("", name, hashlib.sha256(content).hexdigest(), len(content)),
+                content,
+            )
+            for name, content in files.items()
+        }
+
+    def _stage(self, place: _Place, file: LocalFile, content: bytes | None = None) -> str:
         uri = place.store.url(f"_staged/{file.digest}/{key_part(file.name)}")
-        self.staged.setdefault(uri, Staged(uri, file))
+        self.staged.setdefault(uri, Staged(uri, file, content))
         return uri
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -334,6 +335,19 @@ def test_a_file_that_changed_after_the_plan_is_not_staged(
     (folder / "job.py").write_text("changed")
     with pytest.raises(RunError, match=r"job\.py: changed after the plan was made; run again"):
         stage(lambda uri: fs, asks.staged.values())
+
+
+def test_a_file_that_a_backend_brings_is_staged_by_its_content_once(
+    folder: Path, tmp_path: Path, fs: Any
+) -> None:
+    asks = _asks(folder, collected(folder, spark()), tmp_path)
+    uri = asks.brought("", {"run.py": b"launch"})["run.py"]
+    assert uri.endswith(f"/_staged/{hashlib.sha256(b'launch').hexdigest()}/run.py")
+    stage(lambda uri: fs, asks.staged.values())
+    assert fs.cat_file(uri) == b"launch"
+    fs.pipe_file(uri, b"lAUNCH")  # the same size: it is not looked at again
+    stage(lambda uri: fs, asks.staged.values())
+    assert fs.cat_file(uri) == b"lAUNCH"
 
 
 def _asks(folder: Path, local: Local, tmp_path: Path) -> Asks:

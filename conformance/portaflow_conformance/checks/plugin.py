@@ -222,6 +222,7 @@ def no_field_dropped(subject: Subject, role: Role) -> None:
             if capability and not support.get(capability, Support(False)).supported:
                 continue  # the plan refuses it
             changed = dataclasses.replace(spec, **{field: other})
+            changed = _furnished(driver, changed)
             try:
                 request = driver.request("pf-cf-field-1", changed, "pf-cf-parent-1")
             except RejectedError:
@@ -298,6 +299,9 @@ def repr_and_errors_redacted(subject: Subject, role: Role) -> None:
             continue
         secret = subject.secret
         asked: Any = dataclasses.replace(spec, secrets={"IT": secret.name})  # type: ignore[call-arg]
+        brought = b"".join(driver.files(asked).values())
+        expect(secret.value.encode() not in brought, f"{kind}: a file holds the secret's value")
+        asked = _furnished(driver, asked)
         try:
             request = driver.request("pf-cf-secret-1", asked, "pf-cf-parent-1")
         except RejectedError as error:
@@ -326,6 +330,14 @@ def _open(subject: Subject, role: Role, settings: Mapping[str, Any]) -> Any:
     binding = subject.binding(role)
     assert binding
     return subject.registry.open(role, binding.backend, settings, Path("/nowhere"))
+
+
+def _furnished(driver: Driver[Any], spec: Spec) -> Spec:
+    """A spec with the files that the driver brings, as if they were in a store."""
+    if not isinstance(spec, JobSpec):
+        return spec
+    files = {name: f"file:///staged/{name}" for name in driver.files(spec)}
+    return dataclasses.replace(spec, files=files)
 
 
 def _drivers(subject: Subject, role: Role) -> Iterator[tuple[Kind, Driver[Any], Spec]]:
