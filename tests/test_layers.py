@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ORDER = [
-    *("errors", "backend", "refusals", "objects", "bucket", "catalogue", "names", "text", "layout"),
+    *("errors", "backend", "refusals", "objects", "bucket", "catalogue", "spark"),
+    *("names", "text", "layout"),
     *("pipeline", "validation", "target", "hookspecs", "plugins"),
     *("templates", "cost", "plan", "specs", "planner", "load", "data"),
     *("state", "journal", "poller", "called", "masking", "call", "calls", "transfer"),
@@ -38,11 +39,12 @@ SDKS = {
 }  # fmt: skip
 FOR_PLUGINS = {
     *("portaflow.backend", "portaflow.bucket", "portaflow.catalogue"),
-    *("portaflow.errors", "portaflow.hookspecs"),
+    *("portaflow.errors", "portaflow.hookspecs", "portaflow.spark"),
 }
 PLUGINS_OF_PLUGINS = {"portaflow_aws": {"portaflow_kubernetes"}}
 PLUGINS_OF_PLUGINS["portaflow_gcp"] = PLUGINS_OF_PLUGINS["portaflow_aws"]
-PROGRAMS = {"portaflow_local.training"}  # run by spark-submit, imported by nothing
+PROGRAMS = {"portaflow_local.training", "portaflow_aws.launcher", "portaflow_gcp.launcher"}
+"""Run where Spark is, imported by nothing."""
 NO_CODE_OF_OURS = {"scaffold", "tests", "emulators", "__pycache__"}  # templates for users, tests
 
 

@@ -24,6 +24,7 @@ from portaflow.backend import (
     Verdict,
 )
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
+from portaflow.spark import conf_fit
 
 from . import asked, catalogue
 from .connect import Aws, connect, told
@@ -31,6 +32,10 @@ from .connect import Aws, connect, told
 if TYPE_CHECKING:
     from .emr import Config
 
+DECIDED = {
+    "spark.master": "the cluster decides it",
+    "spark.submit.deployMode": "the driver runs on the cluster's first machine",
+}
 OWNER, TTL, _DIGEST = "portaflow.owner", "portaflow.ttl", "portaflow.request"
 _LONGEST_IDLE, _SHORTEST_IDLE = 604_800, 60  # seconds that EMR takes for an idle time
 _ALIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING")
@@ -131,7 +136,7 @@ class ClusterDriver(Driver[ClusterSpec]):
         return body
 
     def fit(self, spec: ClusterSpec) -> Mapping[str, Fit]:
-        config, fits = self._config, dict(conf_fit(spec.conf))
+        config, fits = self._config, conf_fit(spec.conf, DECIDED)
         idle = _idle(spec.ttl)
         fits["ttl"] = _near(
             f"EMR ends a cluster on which nothing has run for {idle} s; each job has an end of "
@@ -321,18 +326,6 @@ def _cause(code: str, status: Mapping[str, Any]) -> Cause:
         if code != "BOOTSTRAP_FAILURE" and any(word in said.lower() for word in words):
             return cause
     return _CAUSES.get(code, Cause.INFRA)
-
-
-def conf_fit(conf: Mapping[str, str]) -> Iterable[tuple[str, Fit]]:
-    ours = {
-        "spark.master": "the cluster decides it",
-        "spark.submit.deployMode": "the driver runs on the cluster's first machine",
-    }
-    for key in conf:
-        if key in ours:
-            yield "conf", Fit(Verdict.REFUSED, f"{key}: {ours[key]}")
-        elif not key.startswith("spark."):
-            yield "conf", Fit(Verdict.REFUSED, f"{key}: Spark takes only what begins with spark.")
 
 
 def _workers(spec: ClusterSpec) -> tuple[int, int]:

@@ -25,9 +25,10 @@ from portaflow.backend import (
     Verdict,
 )
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
+from portaflow.spark import conf_fit, executor
 
-from . import asked
-from .cluster import ClusterDriver, conf_fit, ending
+from . import asked, secret
+from .cluster import DECIDED, ClusterDriver, ending
 from .connect import told
 from .logs import Logs
 
@@ -38,7 +39,6 @@ _OWNER = "spark.portaflow.owner"  # a step has no tags, but its words are listed
 _ALIVE = ("PENDING", "RUNNING", "CANCEL_PENDING")
 _STREAMS = ("stdout", "stderr")
 _GONE = "shutting down, terminated, or finished"  # what EMR says of a cluster that takes no step
-_OVERHEAD = 0.1, 384  # of an executor's memory, at least so many MiB: YARN counts it in
 
 
 class StepDriver(Driver[JobSpec]):
@@ -59,11 +59,10 @@ class StepDriver(Driver[JobSpec]):
     def request(self, name: str, spec: JobSpec, parent: str = "") -> Request:
         if not spec.main:
             raise RejectedError("a Spark job needs a main: a Python file or a jar")
-        if spec.secrets:
-            raise RejectedError(f"job {name!r}: {_SECRETS}")
         words = ["timeout", f"--kill-after={spec.grace}s", f"{spec.ttl}s"]
         if spec.env:
             words += ["env", *(f"{key}={value}" for key, value in spec.env.items())]
+        words += secret.before(spec.secrets)
         words += ["spark-submit", "--deploy-mode", "client", "--name", name]
         if spec.main_class:
             words += ["--class", spec.main_class]
@@ -77,7 +76,7 @@ class StepDriver(Driver[JobSpec]):
         conf = {
             _OWNER: spec.owner,
             **{f"spark.executorEnv.{key}": value for key, value in spec.env.items()},
-            **_sized(spec.size),
+            **executor(spec.size),
             **spec.conf,
         }
         for key, value in conf.items():
@@ -93,12 +92,12 @@ class StepDriver(Driver[JobSpec]):
         return {"JobFlowId": parent, "Steps": [step]}
 
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
-        fits = dict(conf_fit(spec.conf))
+        fits = conf_fit(spec.conf, DECIDED)
         if spec.size != Size():
             about = "of each executor, with what Spark needs beside its heap; how many there are "
             fits["size"] = Fit(Verdict.APPROXIMATED, f"{about}follows from the load")
         if spec.secrets:
-            fits["secrets"] = Fit(Verdict.REFUSED, _SECRETS)
+            fits["secrets"] = Fit(Verdict.APPROXIMATED, "the driver alone has them, no executor")
         if not self._config.bootstrap and any(key.startswith(TO_GCS) for key in spec.conf):
             why = "gs:// is read by Google's connector, which a script of `bootstrap` puts there"
             fits.setdefault("conf", Fit(Verdict.APPROXIMATED, why))
@@ -218,10 +217,12 @@ class StepDriver(Driver[JobSpec]):
             reason = f"its time-to-live of {ttl} s was over"
             return Status(state=State.STOPPED, reason=reason)
         why = step["Status"].get("FailureDetails", {})
-        parts = [why.get("Message") or why.get("Reason") or "it has ended badly"]
+        said = why.get("Message") or why.get("Reason") or "it has ended badly"
+        cause = Cause.DENIED if said.startswith(secret.FAILED) else Cause.USER
+        parts = [said]
         if "LogFile" in why:
             parts.append(f"log: {why['LogFile']}")
-        return Status(state=State.FAILED, reason="\n".join(parts), cause=Cause.USER)
+        return Status(state=State.FAILED, reason="\n".join(parts), cause=cause)
 
     # -- logs
 
@@ -278,23 +279,6 @@ class StepDriver(Driver[JobSpec]):
 
 
 TO_GCS = "spark.hadoop.fs.gs."  # settings of Google's connector
-_SECRETS = (
-    "EMR hands no secrets to its jobs; let the job read them from Secrets Manager itself, with "
-    "the rights of the cluster's instance profile, or use emr-serverless"
-)
-
-
-def _sized(size: Size) -> dict[str, str]:
-    """What makes YARN give each executor `size`; EMR's own choice when none is asked for."""
-    if size == Size():
-        return {}
-    part, least = _OVERHEAD
-    whole = size.memory * 1024
-    heap = min(whole / (1 + part), whole - least)
-    return {
-        "spark.executor.cores": str(max(round(size.cpu), 1)),
-        "spark.executor.memory": f"{max(int(heap), 512)}m",
-    }
 
 
 def _owner(words: Sequence[str]) -> str:

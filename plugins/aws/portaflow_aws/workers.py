@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from portaflow.backend import Size
 from portaflow.errors import RejectedError
+from portaflow.spark import heap
 
 _SIZES = (
     (1, 2, 8, 1),
@@ -18,7 +19,6 @@ _SIZES = (
 """Cores; GiB of memory: at least, at most, in steps of. As AWS's pages told in November 2026."""
 
 _DISK = 20, 200  # GiB: what a worker has anyhow, and the most
-_OVERHEAD = 0.1, 384  # of the memory, at least so many MiB: what Spark keeps beside its heap
 
 
 def worker(size: Size) -> tuple[int, int]:
@@ -36,12 +36,10 @@ def worker(size: Size) -> tuple[int, int]:
 def conf(size: Size) -> Mapping[str, str]:
     """Spark's settings that make the driver and each executor one worker of `size`."""
     cores, memory = worker(size)
-    part, least = _OVERHEAD
-    heap = int(min(memory * 1024 / (1 + part), memory * 1024 - least))
     made = {}
     for role in ("driver", "executor"):
         made[f"spark.{role}.cores"] = str(cores)
-        made[f"spark.{role}.memory"] = f"{heap}m"
+        made[f"spark.{role}.memory"] = f"{heap(memory)}m"
         if size.disk > _DISK[0]:
             made[f"spark.emr-serverless.{role}.disk"] = f"{min(math.ceil(size.disk), _DISK[1])}g"
     return made

@@ -9,7 +9,7 @@ import pytest
 from portaflow_aws.emr import Emr
 
 from portaflow.backend import Cause, Handle, JobSpec, LogChunk, State, Verdict
-from portaflow.errors import ConflictError, NotFoundError, RejectedError, UnavailableError
+from portaflow.errors import ConflictError, NotFoundError, UnavailableError
 
 from .field import Field
 
@@ -257,7 +257,3 @@ def test_what_a_job_cannot_have_is_refused_before_anything_starts(field: Field) 
         fit = jobs.fit(JobSpec(main="m", conf=conf))["conf"]
         assert fit.verdict is Verdict.REFUSED
         assert next(iter(conf)) in fit.reason
-    secret = JobSpec(main="m", secrets={"TOKEN": "token"})
-    assert jobs.fit(secret)["secrets"].verdict is Verdict.REFUSED
-    with pytest.raises(RejectedError, match="Secrets Manager"):
-        jobs.request("pf-j-1", secret)

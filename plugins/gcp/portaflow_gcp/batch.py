@@ -27,11 +27,12 @@ from portaflow.backend import (
     Verdict,
 )
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
+from portaflow.spark import conf_fit
 
-from . import catalogue, check, marks, output, ttl
-from .clients import Client
+from . import catalogue, check, marks, output, secret, ttl
+from .clients import LARGER, Client
 from .connect import Access
-from .job import NO_SECRETS, conf_fit, work
+from .job import DECIDED, work
 
 _PAGE = 500  # things in one answer to a list
 _STATES = {
@@ -44,7 +45,7 @@ _STATES = {
 }
 _WORDS = {
     Cause.CAPACITY: ("quota", "insufficient", "exhausted", "stockout"),
-    Cause.DENIED: ("permission", "forbidden"),
+    Cause.DENIED: ("permission", "forbidden", secret.FAILED),
     Cause.INFRA: ("driver was killed", "internal error"),
 }
 _CORES = (4, 8, 16)  # that an executor may have
@@ -110,8 +111,7 @@ class BatchDriver(Driver[JobSpec]):
         config = self._config
         if not spec.main:
             raise RejectedError("a Spark job needs a main: a Python file or a jar")
-        if spec.secrets:
-            raise RejectedError(f"job {name!r}: {NO_SECRETS}")
+        spec = secret.launched(name, spec)
         env = {f"spark.dataproc.driverEnv.{key}": value for key, value in spec.env.items()}
         env |= {f"spark.executorEnv.{key}": value for key, value in spec.env.items()}
         version = config.runtime_version or catalogue.version("runtimes", "")
@@ -144,13 +144,14 @@ class BatchDriver(Driver[JobSpec]):
         }
 
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
-        fits = {**ttl.fit(spec.ttl), **conf_fit(spec.conf)}
+        fits = {**ttl.fit(spec.ttl), **conf_fit(spec.conf, DECIDED)}
         if spec.size != Size():
             about = "of each executor, in the steps that Dataproc has; there are as many as needed"
             fits["size"] = Fit(Verdict.APPROXIMATED, about)
-        if spec.secrets:
-            fits["secrets"] = Fit(Verdict.REFUSED, NO_SECRETS)
-        return fits
+        return {**fits, **secret.fit(spec)}
+
+    def files(self, spec: JobSpec) -> Mapping[str, bytes]:
+        return secret.files(spec)
 
     def machines(self, request: Request) -> Sequence[Machines] | None:
         return None  # executors come and go with the load
@@ -217,6 +218,7 @@ class BatchDriver(Driver[JobSpec]):
             low = reason.lower()
             causes = (c for c, words in _WORDS.items() if any(word in low for word in words))
             cause = next(causes, Cause.USER)
+            reason += f"; {LARGER}" if cause is Cause.CAPACITY else ""
             status = Status(state=state, reason=reason or "it has ended badly", cause=cause)
         if state.final:
             self._ended[_id(batch)] = status

@@ -20,10 +20,11 @@ from portaflow.backend import (
     Verdict,
 )
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
+from portaflow.spark import conf_fit
 
 from . import catalogue, marks, ttl
 from .clients import Client
-from .job import conf_fit
+from .job import DECIDED
 
 if TYPE_CHECKING:
     from .dataproc import Config
@@ -128,7 +129,7 @@ class ClusterDriver(Driver[ClusterSpec]):
         return {"image_version": version, "properties": properties}
 
     def fit(self, spec: ClusterSpec) -> Mapping[str, Fit]:
-        config, fits = self._config, {**ttl.fit(spec.ttl), **conf_fit(spec.conf)}
+        config, fits = self._config, {**ttl.fit(spec.ttl), **conf_fit(spec.conf, DECIDED)}
         low, high = spec.workers
         if not config.machine_type:
             try:

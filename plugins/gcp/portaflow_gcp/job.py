@@ -25,13 +25,15 @@ from portaflow.backend import (
     Verdict,
 )
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
+from portaflow.spark import conf_fit, executor
 
-from . import catalogue, marks, output
+from . import catalogue, marks, output, secret
 from .clients import Client
 
 if TYPE_CHECKING:
     from .dataproc import Config
 
+DECIDED = dict.fromkeys(("spark.master", "spark.submit.deployMode"), "Dataproc decides it")
 _PACKAGES = "spark.jars.packages"
 _OF_S3, _TO_S3 = "spark.hadoop.fs.s3.impl", "org.apache.hadoop:hadoop-aws:"
 _PAGE = 500  # things in one answer to a list
@@ -64,8 +66,7 @@ class JobDriver(Driver[JobSpec]):
     def request(self, name: str, spec: JobSpec, parent: str = "") -> Request:
         if not spec.main:
             raise RejectedError("a Spark job needs a main: a Python file or a jar")
-        if spec.secrets:
-            raise RejectedError(f"job {name!r}: {NO_SECRETS}")
+        spec = secret.launched(name, spec)
         conf = {"spark.submit.deployMode": "cluster", **_env(spec.env)}
         job = {
             "reference": {"job_id": name},
@@ -84,13 +85,14 @@ class JobDriver(Driver[JobSpec]):
 
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
         fits = {"ttl": Fit(Verdict.APPROXIMATED, "Dataproc ends it when it ends its cluster")}
-        fits |= conf_fit(spec.conf)
+        fits |= conf_fit(spec.conf, DECIDED)
         if spec.size != Size():
             about = "of each executor; how many there are follows from the load"
             fits["size"] = Fit(Verdict.APPROXIMATED, about)
-        if spec.secrets:
-            fits["secrets"] = Fit(Verdict.REFUSED, NO_SECRETS)
-        return fits
+        return {**fits, **secret.fit(spec)}
+
+    def files(self, spec: JobSpec) -> Mapping[str, bytes]:
+        return secret.files(spec)
 
     def machines(self, request: Request) -> Sequence[Machines]:
         return ()  # its cluster's
@@ -180,12 +182,6 @@ class JobDriver(Driver[JobSpec]):
         return Handle(name=name, id=name, parent=job.placement.cluster_name, url=url)
 
 
-NO_SECRETS = (
-    "Dataproc hands no secrets to its jobs; let the job read them from Secret Manager itself, "
-    "with the rights of its service account"
-)
-
-
 def _verdict(job: Any) -> Status:
     """What a job's status means."""
     state, details = _STATES.get(job.status.state.name, State.PENDING), job.status.details
@@ -195,24 +191,16 @@ def _verdict(job: Any) -> Status:
         return Status(state=state, reason=details)
     lost = any(words in details.lower() for words in _NOT_ITS_FAULT)
     cause = Cause.INFRA if lost else Cause.USER
-    return Status(state=state, reason=details or "it has ended badly", cause=cause)
-
-
-def conf_fit(conf: Mapping[str, str]) -> Mapping[str, Fit]:
-    """What is refused of a job's or a batch's settings: where it runs, and what is not Spark's."""
-    fits = {}
-    for key in conf:
-        if key in ("spark.master", "spark.submit.deployMode"):
-            fits["conf"] = Fit(Verdict.REFUSED, f"{key}: Dataproc decides it")
-        elif not key.startswith("spark."):
-            fits["conf"] = Fit(Verdict.REFUSED, f"{key}: Spark takes only what begins with spark.")
-    return fits
+    reason = details or "it has ended badly"
+    if not lost and (helps := secret.advice(job.pyspark_job)):
+        reason += f"\n{helps}"
+    return Status(state=state, reason=reason, cause=cause)
 
 
 def work(spec: JobSpec, kind: str, version: str, conf: Mapping[str, str]) -> dict[str, Any]:
     """What is to run, as a job and a batch say it alike. `kind`: "job" or "batch". `version`: of
     the image or runtime that runs it."""
-    jar = spec.main.partition("?")[0].endswith(".jar")
+    jar = secret.of_jar(spec)
     body: dict[str, Any] = {"args": list(spec.args), "jar_file_uris": list(spec.jars)}
     if not jar:
         body |= {"main_python_file_uri": spec.main, "python_file_uris": list(spec.py_files)}
@@ -220,7 +208,7 @@ def work(spec: JobSpec, kind: str, version: str, conf: Mapping[str, str]) -> dic
         body |= {"main_class": spec.main_class, "jar_file_uris": [spec.main, *spec.jars]}
     else:
         body["main_jar_file_uri"] = spec.main
-    properties = {**conf, **_sized(spec.size), **spec.conf}
+    properties = {**conf, **executor(spec.size), **spec.conf}
     if packages := _packages(spec, version):
         properties[_PACKAGES] = ",".join(packages)
     if kind == "job":
@@ -241,12 +229,3 @@ def _packages(spec: JobSpec, version: str) -> tuple[str, ...]:
 def _env(env: Mapping[str, str]) -> dict[str, str]:
     driver = {f"spark.yarn.appMasterEnv.{key}": value for key, value in env.items()}
     return driver | {f"spark.executorEnv.{key}": value for key, value in env.items()}
-
-
-def _sized(size: Size) -> dict[str, str]:
-    """What gives each executor `size`, an eleventh of it for what is not heap."""
-    if size == Size():
-        return {}
-    heap = max(int(min(size.memory * 1024 / 1.1, size.memory * 1024 - 384)), 512)
-    cores = str(max(round(size.cpu), 1))
-    return {"spark.executor.cores": cores, "spark.executor.memory": f"{heap}m"}

@@ -193,10 +193,6 @@ def test_a_request_says_all_of_a_batch() -> None:
 
 def test_what_a_batch_cannot_have_is_told_before_anything_starts() -> None:
     jobs = driver()
-    secret = JobSpec(main="m", secrets={"TOKEN": "token"})
-    assert jobs.fit(secret)["secrets"].verdict is Verdict.REFUSED
-    with pytest.raises(RejectedError, match="Secret Manager"):
-        jobs.request("pf-j-1", secret)
     with pytest.raises(RejectedError, match="needs a main"):
         jobs.request("pf-j-1", JobSpec())
     fits = jobs.fit(JobSpec(main="m", ttl=5, size=Size(cpu=4)))

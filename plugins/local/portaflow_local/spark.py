@@ -40,6 +40,7 @@ from portaflow.backend import (
     Verdict,
 )
 from portaflow.errors import NotFoundError, RejectedError
+from portaflow.spark import conf_fit
 
 from . import archive, environment, java
 from .process import ProcessDriver, _held, _Launch, _request, writable
@@ -99,7 +100,7 @@ class ClusterDriver(ProcessDriver[ClusterSpec]):
         }
 
     def fit(self, spec: ClusterSpec) -> Mapping[str, Fit]:
-        fits = dict(_conf_fit(spec.conf))
+        fits = conf_fit(spec.conf, _OURS)
         low, high = spec.workers
         if low < high:
             fits["workers"] = _near(f"always {high}, as far as the machine has cores for them")
@@ -160,7 +161,7 @@ class JobDriver(ProcessDriver[JobSpec]):
         }
 
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
-        fits = dict(_conf_fit(spec.conf))
+        fits = conf_fit(spec.conf, _OURS)
         if spec.size != Size():
             fits["size"] = _near("a job has the cores and the memory of its cluster")
         return fits
@@ -293,14 +294,6 @@ def _path(uri: str) -> Path:
         if path.is_file():
             return path
     raise RejectedError(f"{uri} is not there, or is no file")
-
-
-def _conf_fit(conf: Mapping[str, str]) -> Iterable[tuple[str, Fit]]:
-    for key in conf:
-        if key in _OURS:
-            yield "conf", Fit(Verdict.REFUSED, f"{key}: {_OURS[key]}")
-        elif not key.startswith("spark."):
-            yield "conf", Fit(Verdict.REFUSED, f"{key}: Spark takes only what begins with spark.")
 
 
 def _near(reason: str) -> Fit:

@@ -185,7 +185,8 @@ class Batches:
         elif batch.broken:
             self._ended(batch, State.FAILED, batch.broken)
         elif code:
-            text = f"Job failed with exit code {code}. {run.problem}".strip()
+            told = f"message [{run.error}]" if run.error else f"exit code {code}"
+            text = f"Job failed with {told}. {run.problem}".strip()
             where = f"Driver output is in {batch.message.runtime_info.output_uri}.*"
             self._ended(batch, State.FAILED, f"{text} {where}")
         else:

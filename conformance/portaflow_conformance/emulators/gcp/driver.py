@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -23,6 +24,7 @@ _PACKAGES = "spark.jars.packages"
 GCS = Connector("gcs", ("org.apache.hadoop:hadoop-gcp:3.5.0",))
 _CHUNK = 2**20  # bytes of output in an object
 _EVERY = 0.5  # seconds between two looks at the output
+_ERROR = re.compile(r"^[\w.]+(?:Error|Exception)(?:: .*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Run:
     """One attempt. `look` is called again and again until it tells an exit code.
 
     `uri` is where its output goes: `{uri}.000000000` and so on. `problem` says why it could
-    not even start.
+    not even start, `error` what its output tells last of one.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class Run:
     ) -> None:  # fmt: skip
         self._shop, self._work, self._conf, self._env = shop, work, conf, env
         self.uri = uri
-        self.problem = ""
+        self.problem = self.error = ""
         self.chunk = after  # the number of the object that is written next
         self._folder = shop.folder / name
         self._output = self._folder / "output"
@@ -186,8 +188,18 @@ class Run:
             self._looked = time.monotonic()
             self._keep(ended)
         if ended:
+            self.error = self._error()
             shutil.rmtree(self._folder, ignore_errors=True)
         return self._code
+
+    def _error(self) -> str:
+        try:
+            with self._output.open("rb") as file:
+                file.seek(max(file.seek(0, 2) - _CHUNK, 0))
+                said = file.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+        return next(reversed(_ERROR.findall(said)), "")
 
     def _keep(self, all_of_it: bool) -> None:
         """Write the last chunk anew while it grows, as Dataproc does."""
