@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -140,6 +141,9 @@ def test_importing_an_sdk_with_the_backend_is_a_finding(
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
+    for name in ("boto3", "eager_plugin"):  # afterwards each is what it was before
+        monkeypatch.setitem(sys.modules, name, sys)
+        del sys.modules[name]
     with pytest.raises(AssertionError, match=r"imports .'boto3'.; import them where"):
         check("import_without_cloud_sdk", make(store="eager_plugin:Folder"), "store")
 
