@@ -126,6 +126,15 @@ class Control:
         self.on_call(call)
         return fault
 
+    def denies(self, operation: str, principal: str) -> bool:
+        """Whether such a call would be denied now. It counts as no call."""
+        with self._lock:
+            return any(
+                f.effect == "deny" and f.times != 0 and f.skip == 0
+                and fnmatchcase(operation, f.operation) and fnmatchcase(principal, f.principal)
+                for f in self.faults
+            )  # fmt: skip
+
     def note(self, operation: str, principal: str = "", **params: Any) -> None:
         """Record what is no provider's call, such as a host refused: no fault strikes it."""
         call = Call(time=time.time(), operation=operation, principal=principal, params=params)

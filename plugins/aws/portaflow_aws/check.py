@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from portaflow.backend import Finding
@@ -15,6 +17,17 @@ if TYPE_CHECKING:
     from .emr import Config
     from .serverless import Config as ServerlessConfig
 
+_EMR = (
+    "elasticmapreduce:RunJobFlow", "elasticmapreduce:AddJobFlowSteps",
+    "elasticmapreduce:CancelSteps", "elasticmapreduce:TerminateJobFlows",
+    "elasticmapreduce:ListClusters", "elasticmapreduce:DescribeCluster",
+    "elasticmapreduce:ListSteps", "elasticmapreduce:DescribeStep",
+)  # fmt: skip
+_SERVERLESS = (
+    "emr-serverless:ListApplications", "emr-serverless:CreateApplication",
+    "emr-serverless:StartJobRun", "emr-serverless:GetJobRun", "emr-serverless:ListJobRuns",
+    "emr-serverless:CancelJobRun",
+)  # fmt: skip
 _EC2_CORES = "L-1216C47A"
 _SERVERLESS_CORES = "L-D05C8A75"
 
@@ -82,6 +95,24 @@ def place(access: Access, subnets: Sequence[str], log_uri: str) -> Iterable[Find
     yield Finding(what="log bucket", ok=False, detail="none: jobs keep no logs", fix=fix)
 
 
+def permissions(access: Access, me: str, actions: Sequence[str]) -> Finding:
+    """What policies do not allow `me`, of what a run does. `me`: the ARN of who asks."""
+    what = "permissions"
+    found = re.fullmatch(r"arn:(aws[\w-]*):sts::(\d+):assumed-role/([^/]+)/.*", me)
+    source = f"arn:{found[1]}:iam::{found[2]}:role/{found[3]}" if found else me
+    iam, lacking = connect(access).client("iam"), list[str]()
+
+    def look() -> str:
+        answer = iam.simulate_principal_policy(PolicySourceArn=source, ActionNames=list(actions))
+        results = answer["EvaluationResults"]
+        lacking[:] = [r["EvalActionName"] for r in results if r["EvalDecision"] != "allowed"]
+        return f"no policy of {source} allows {', '.join(lacking)}" if lacking else "all of a run's"
+
+    fix = "attach such a policy; one that allows it for some clusters alone does not count here"
+    seen = looked(access, what, look, fix)
+    return replace(seen, ok=False, fix=fix) if lacking else seen
+
+
 def quota(access: Access, what: str, product: str, code: str) -> Finding:
     quotas = connect(access).client("service-quotas")
 
@@ -97,6 +128,7 @@ def emr(config: Config) -> Iterable[Finding]:
     if not first.ok:
         return
     fix = "aws emr create-default-roles, or correct {} in the target"
+    yield permissions(config, first.detail.partition(" ")[0], _EMR)
     what = f"service role {config.service_role}"
     yield role(config, what, config.service_role, fix.format("`service_role`"))
     iam, name = connect(config).client("iam"), config.instance_profile.rpartition("/")[2]
@@ -115,6 +147,7 @@ def serverless(config: ServerlessConfig, applications: Applications) -> Iterable
     yield (first := account(config))
     if not first.ok:
         return
+    yield permissions(config, first.detail.partition(" ")[0], _SERVERLESS)
     what = f"execution role {config.execution_role}"
     fix = "make it, with the right to read the store, or correct `execution_role` in the target"
     yield role(config, what, config.execution_role, fix)

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from botocore.stub import Stubber
+from portaflow_aws.check import permissions
 from portaflow_aws.connect import Access, connect
 from portaflow_aws.emr import Config, Emr
 from portaflow_aws.serverless import Config as ServerlessConfig
 from portaflow_aws.serverless import EmrServerless
 from portaflow_conformance.emulators.clouds import Clouds
+from portaflow_conformance.emulators.control import Fault
 
 ROLE = "arn:aws:iam::123456789012:role/job"
 
@@ -55,6 +57,31 @@ def test_roles_and_subnets_that_are_not_there_are_told_with_the_fix(clouds: Clou
     assert seen["instance profile EMR_EC2_DefaultRole"].ok  # nobody said that it is not there
     assert not seen["subnets subnet-1"].ok
     assert "`subnets`" in seen["subnets subnet-1"].fix
+
+
+def test_what_no_policy_allows_is_told(clouds: Clouds) -> None:
+    backends = (
+        Emr(Config(log_uri="s3://logs/emr")),
+        EmrServerless(ServerlessConfig(execution_role=ROLE, log_uri="s3://logs/emr")),
+    )
+    assert [found(b)["permissions"].ok for b in backends] == [True, True]
+    for call in ("emr.RunJobFlow", "emr-serverless.StartJobRun"):
+        clouds.control.order(Fault(effect="deny", operation=f"aws:{call}", times=-1))
+    seen = [found(b)["permissions"] for b in backends]
+    assert [f.ok for f in seen] == [False, False]
+    assert [f.detail.partition(" allows ")[2] for f in seen] == [
+        "elasticmapreduce:RunJobFlow", "emr-serverless:StartJobRun"
+    ]  # fmt: skip
+    clouds.control.order(Fault(effect="deny", operation="aws:iam.*", times=-1))
+    seen = [found(b)["permissions"] for b in backends]
+    assert all(f.ok and f.detail.startswith("not known: ") for f in seen)
+
+
+def test_a_role_for_a_time_is_asked_for_by_its_role(clouds: Clouds) -> None:
+    arn = "arn:aws:sts::123456789012:assumed-role/team/session"
+    permissions(Access(), arn, ["elasticmapreduce:RunJobFlow"])
+    (call,) = clouds.control.seen("aws:iam.SimulatePrincipalPolicy")[-1:]
+    assert call.params["PolicySourceArn"] == "arn:aws:iam::123456789012:role/team"
 
 
 def test_an_application_is_looked_at(clouds: Clouds) -> None:

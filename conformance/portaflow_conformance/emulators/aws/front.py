@@ -20,9 +20,10 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from ..control import Fault
 from ..faults import Reset, abort_socket, struck
 from ..place import Place
-from . import sts
+from . import forms
 from .eks import Eks
 from .emr import Emr
+from .iam import Iam
 from .keys import Holder, Keys
 from .rest import Asked, RefusedError, Service, named
 from .serverless import Serverless
@@ -66,6 +67,7 @@ class Front:
             "eks": Eks(place, keys),
             "elasticmapreduce": Emr(shop("emr")),
             "emr-serverless": Serverless(shop("emr-serverless")),
+            "iam": Iam(place.control, keys),
             "sts": Sts(keys),
         }
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -92,7 +94,7 @@ class Front:
         called = f"aws:{_NAMES.get(service, service)}.{operation}"
         fault = self._place.control.called(called, asked.principal, **params)
 
-        xml = service == "sts" or "urlencoded" in environ.get("CONTENT_TYPE", "")
+        xml = service in forms.SPACES or "urlencoded" in environ.get("CONTENT_TYPE", "")
 
         def apply() -> Iterable[bytes]:
             try:
@@ -115,8 +117,8 @@ class Front:
             if fault.effect == "throttle":
                 status, code, why = 400, "ThrottlingException", "Rate exceeded"
             elif fault.effect == "deny":
-                status = 403 if service in (*_REST, "sts") else 400
-                code = "AccessDenied" if service == "sts" else "AccessDeniedException"
+                status = 403 if service in (*_REST, *forms.SPACES) else 400
+                code = "AccessDenied" if service in forms.SPACES else "AccessDeniedException"
                 why = f"User: {asked.principal} is not authorized to perform: {service}:{operation}"
             return _error(start, xml, status, code, why)
 
@@ -181,8 +183,8 @@ def _read(environ: dict[str, Any], body: bytes) -> tuple[Asked, str, str, dict[s
 
 
 def _done(start: Any, service: str, operation: str, told: dict[str, Any]) -> Iterable[bytes]:
-    if service == "sts":
-        return _said(start, "200 OK", sts.answer(operation, told), _XML)
+    if service in forms.SPACES:
+        return _said(start, "200 OK", forms.answer(service, operation, told), _XML)
     body = json.dumps({k: v for k, v in told.items() if v is not None}).encode()
     return _said(start, "200 OK", body, _JSON)
 
@@ -190,7 +192,7 @@ def _done(start: Any, service: str, operation: str, told: dict[str, Any]) -> Ite
 def _error(start: Any, xml: bool, status: int, code: str, message: str) -> Iterable[bytes]:
     line = f"{status} Refused"
     if xml:
-        return _said(start, line, sts.error(code, message), _XML)
+        return _said(start, line, forms.error(code, message), _XML)
     body = json.dumps({"__type": code, "message": message}).encode()
     return _said(start, line, body, _JSON, ("x-amzn-ErrorType", code))
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Mapping
 from typing import Any, ClassVar
-from xml.sax.saxutils import escape
 
 from .keys import Holder, Keys
 from .rest import ACCOUNT, Asked, RefusedError, Service
 
-_SPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _ROLE = re.compile(r"arn:aws[\w-]*:iam::(\d{12}):role/(?:.*/)?([\w+=,.@-]+)")
 _SESSION = re.compile(r"[\w+=,.@-]{2,64}")
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")
@@ -76,18 +73,3 @@ def _credentials(given: Holder) -> dict[str, str]:
         "SessionToken": given.token,
         "Expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(given.expires)),
     }
-
-
-def answer(operation: str, told: Mapping[str, Any]) -> bytes:
-    body = f"<{operation}Result>{_xml(told)}</{operation}Result>"
-    return f'<{operation}Response xmlns="{_SPACE}">{body}</{operation}Response>'.encode()
-
-
-def error(code: str, message: str) -> bytes:
-    body = f"<Type>Sender</Type><Code>{code}</Code><Message>{escape(message)}</Message>"
-    return f'<ErrorResponse xmlns="{_SPACE}"><Error>{body}</Error></ErrorResponse>'.encode()
-
-
-def _xml(told: Mapping[str, Any]) -> str:
-    parts = ((k, _xml(v) if isinstance(v, Mapping) else escape(v)) for k, v in told.items())
-    return "".join(f"<{name}>{text}</{name}>" for name, text in parts)
