@@ -33,7 +33,6 @@ def main() -> None:
     uri, *args = sys.argv[end + 1 :]
     found = dict(_found(word) for word in sys.argv[1:end])
     words = [sys.executable, _path(uri.rpartition("/")[2]), *args]
-    sys.stdout.flush()
     os.execve(words[0], words, {**os.environ, **found})  # noqa: S606  no shell is wanted
 
 
