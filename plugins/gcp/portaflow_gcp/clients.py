@@ -16,6 +16,7 @@ from portaflow.errors import (
     QuotaError,
     RejectedError,
     UnavailableError,
+    advised,
 )
 
 from . import connect
@@ -24,7 +25,11 @@ from .connect import Access
 _TIMEOUT = 60.0  # seconds for a call
 _LONGEST = 500  # characters told of Google's own words
 _QUOTA = re.compile(r"\bquota\b", re.IGNORECASE)  # Compute Engine's are told as bad requests
+_NOBODY = "http2 header with status: 404"  # what gRPC says of an address that no service is at
+_NOWHERE = "or it may not exist"  # what Google says of a place that is none, or not for all
+LARGER = "wait for what runs to end, or ask Google for more"
 _REJECTED = {
+    _NOWHERE: "correct `region` or `location` in the target, or ask Google for the right to it",
     r"\bregion '": "correct `region` in the target",
     r"machine type": "correct `machine_type` or `master_type` in the target",
     r"image version": "correct `image_version` in the target, or leave it out",
@@ -51,7 +56,7 @@ class Client:
 
     def call(self, what: str, method: str, request: Any, missing: str = "") -> Any:
         """Call a method once. Raises errors of ours that name `what`."""
-        with told(what, missing):
+        with told(what, missing, self._region):
             return getattr(self._client(), method)(request=request, retry=None, timeout=_TIMEOUT)
 
     def _client(self) -> Any:
@@ -69,8 +74,11 @@ class Client:
 
 
 @contextmanager
-def told(what: str, missing: str = "") -> Iterator[None]:
-    """Turn errors of Google's clients into ours. `missing`: what helps when it is not there."""
+def told(what: str, missing: str = "", region: str = "") -> Iterator[None]:
+    """Turn errors of Google's clients into ours.
+
+    `missing`: what helps when it is not there; `region`: of the address that was asked.
+    """
     try:
         with connect.told(what):
             yield
@@ -81,17 +89,17 @@ def told(what: str, missing: str = "") -> Iterator[None]:
 
         if not isinstance(error, exceptions.GoogleAPIError):
             raise
-        raise _meant(what, error, missing) from error
+        raise _meant(what, error, missing, region) from error
 
 
-def _meant(what: str, error: Any, missing: str) -> BackendError:
+def _meant(what: str, error: Any, missing: str, region: str = "") -> BackendError:
     from google.api_core import exceptions
 
     text = f"{what}: {' '.join(str(getattr(error, 'message', error)).split())[:_LONGEST]}"
     match error:
         case exceptions.Unauthenticated():
             return DeniedError(f"{text}; {connect.CREDENTIALS}")
-        case exceptions.Forbidden():
+        case exceptions.Forbidden() if _NOWHERE not in text:
             return DeniedError(f"{text}; give the account a role that may do this")
         case exceptions.NotFound():
             return NotFoundError(f"{text}; {missing}" if missing else text)
@@ -100,9 +108,14 @@ def _meant(what: str, error: Any, missing: str) -> BackendError:
         case exceptions.TooManyRequests() if " per minute" in text:  # calls, not machines
             return UnavailableError(text)
         case exceptions.TooManyRequests() | exceptions.BadRequest() if _QUOTA.search(text):
-            return QuotaError(f"{text}; wait for what runs to end, or ask Google for more")
+            return QuotaError(f"{text}; {LARGER}")
         case exceptions.TooManyRequests() | exceptions.Cancelled() | exceptions.Aborted():
             return UnavailableError(text)
+        case exceptions.MethodNotImplemented() if _NOBODY in text:
+            text = f"{what}: nobody answers for region {region!r} ({_NOBODY})"
+            return RejectedError(
+                f"{text}; correct `region` in the target; `gcloud compute regions list` tells all"
+            )
         case exceptions.ClientError() | exceptions.MethodNotImplemented():
             fits = (
                 fix for words, fix in _REJECTED.items() if re.search(words, text, re.IGNORECASE)
