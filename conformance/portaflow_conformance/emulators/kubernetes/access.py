@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from . import problems
-from .resources import REVIEWS, SECRETS, Resource
-from .roles import Roles
+from .resources import SECRETS, SELF_REVIEWS, Resource
+from .roles import Roles, groups_of
 
 _READING = ("get", "list", "watch")
 _LIFETIME = 3600  # seconds a requested token is good for when the request does not say
@@ -67,20 +67,27 @@ class Access:
     def authorize(
         self, user: User, verb: str, resource: Resource, namespace: str, name: str, sub: str
     ) -> None:
-        if resource is REVIEWS:
+        if resource is SELF_REVIEWS:
             return  # everybody may ask what they may
         if not self.may(user, verb, resource.group, resource.plural, namespace, name, sub):
             raise problems.forbidden(user.name, verb, resource, namespace, name, sub)
 
+    def named(self, name: str) -> User:
+        """Whom reviews ask about; nobody need have a token of theirs."""
+        return next((u for u in self._users.values() if u.name == name), User(name))
+
     def may(
-        self, user: User, verb: str, group: str, plural: str, namespace: str, name: str, sub: str
-    ) -> bool:
+        self, user: User, verb: str, group: str, plural: str, namespace: str, name: str, sub: str,
+        groups: Sequence[str] | None = None,
+    ) -> bool:  # fmt: skip
+        """`groups` are those that the user's name says, when they are not given."""
         if user.rights == "admin":
             return True
         shown = plural != SECRETS.plural and sub in ("", "status", "log")
         if user.rights == "view" and verb in _READING and shown:
             return True
         what = f"{plural}/{sub}" if sub else plural
+        among = groups_of(user.name) if groups is None else groups
         return self.roles is not None and self.roles.allow(
-            user.name, verb, group, what, namespace, name
+            user.name, among, verb, group, what, namespace, name
         )

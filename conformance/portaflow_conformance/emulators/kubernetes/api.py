@@ -20,8 +20,10 @@ from .resources import (
     NAMESPACES,
     NODES,
     PODS,
+    LOCAL_REVIEWS,
     REVIEWS,
     SECRETS,
+    SELF_REVIEWS,
     SERVICE_ACCOUNTS,
     Resource,
 )  # fmt: skip
@@ -63,8 +65,8 @@ class Api:
     created: Callable[[Resource, Json], None] = lambda resource, obj: None
 
     def answer(self, asked: Asked, user: User, content: Any) -> Answer:
-        if asked.resource is REVIEWS:
-            return self._review(user, an_object(content))
+        if asked.resource in (SELF_REVIEWS, REVIEWS, LOCAL_REVIEWS):
+            return self._review(asked, user, an_object(content))
         verbs: dict[str, Callable[[Asked, Any], Answer]] = {
             "get": self._get, "list": self._list, "create": self._create, "update": self._update,
             "patch": self._patch, "delete": self._delete, "deletecollection": self._delete_all,
@@ -310,17 +312,26 @@ class Api:
         }  # fmt: skip
         return Answer(body, 201)
 
-    def _review(self, user: User, content: Json) -> Answer:
-        """What the caller may do."""
-        told = (content.get("spec") or {}).get("resourceAttributes") or {}
+    def _review(self, asked: Asked, user: User, content: Json) -> Answer:
+        """What the caller may do, or somebody else."""
+        spec, groups, resource = content.get("spec") or {}, None, asked.resource
+        told = spec.get("resourceAttributes") or {}
+        if resource is not SELF_REVIEWS:
+            user, groups = self.access.named(spec.get("user", "")), spec.get("groups") or ()
+            causes = problems.Causes()
+            if not user.name and not groups:
+                causes.required("spec.user", "at least one of user or group must be specified")
+            if told.get("namespace", "") != asked.namespace and resource is LOCAL_REVIEWS:
+                where = "spec.resourceAttributes.namespace"
+                causes.invalid(where, told.get("namespace", ""), "must match metadata.namespace")
+            causes.refuse(resource.group, resource.kind, "")
         allowed = self.access.may(
             user, told.get("verb", ""), told.get("group", ""), told.get("resource", ""),
-            told.get("namespace", ""), told.get("name", ""), told.get("subresource", ""),
+            told.get("namespace", ""), told.get("name", ""), told.get("subresource", ""), groups,
         )  # fmt: skip
+        kind = {"kind": resource.kind, "apiVersion": resource.api_version}
         status = {"allowed": allowed}
-        kind = {"kind": REVIEWS.kind, "apiVersion": REVIEWS.api_version}
-        body = {**kind, "metadata": {}, "spec": content.get("spec") or {}, "status": status}
-        return Answer(body, 201)
+        return Answer({**kind, "metadata": {}, "spec": spec, "status": status}, 201)
 
 
 def _known(asked: Asked, body: Json) -> tuple[Json, list[str]]:

@@ -46,6 +46,7 @@ class Machine:
     disk: Executor  # one thread: a folder that is removed may keep the kernel busy for long
     token: Callable[[str, str, int], str]  # of a namespace's account, for some seconds
     revoke: Callable[[str], None]  # a token
+    pulled: Callable[[str], None]  # what the node lists from now on
 
     async def remove(self, *folders: Path) -> None:
         """Take folders away, and let clients have their turn meanwhile."""
@@ -216,6 +217,7 @@ class Container:
             self._around.event("Normal", "Pulling", f'Pulling image "{reference}"')
             await self._stopped(_PULL * self._machine.pace)
             image = await runtime.image(reference, pull=True)
+            self._machine.pulled(reference)
         self._pulled = True
         self._around.event("Normal", "Pulled", told)
         return image

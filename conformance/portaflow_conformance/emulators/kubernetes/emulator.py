@@ -137,7 +137,7 @@ class KubernetesEmulator(Emulator):
         machine = Machine(
             store, self._runtime, place.pace, self.log_size, _ADDRESS,
             asyncio.Semaphore(_SETUPS), self._disk, self._token,
-            self.access.revoke,
+            self.access.revoke, lambda reference: self.kubelet.pulled(reference),
         )  # fmt: skip
         self.kubelet = Kubelet(machine, place.control, events, _made(place.folder / "pods"))
         jobs = JobController(store, api.add, deletion, events, place.pace)

@@ -35,6 +35,16 @@ class PullError(Exception):
         self.reason = reason
 
 
+def whole(reference: str) -> str:
+    """A reference that can be pulled, with all that was left out of it, as a node lists it."""
+    match = _REFERENCE.fullmatch(reference)
+    assert match
+    host, slash, _ = reference.partition("/")
+    if not slash or not (host == "localhost" or {".", ":"} & {*host}):
+        reference = f"docker.io/{'' if slash else 'library/'}{reference}"
+    return reference if match["tag"] or match["digest"] else f"{reference}:latest"
+
+
 _SHELL = Image(arguments=("sh",))
 _KNOWN = {
     "alpine": _SHELL, "bash": Image(arguments=("bash",)), "busybox": _SHELL, "debian": _SHELL,

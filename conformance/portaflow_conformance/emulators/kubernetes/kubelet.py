@@ -13,6 +13,7 @@ from typing import Any
 from ..control import Control, Fault
 from .container import Machine
 from .events import Events
+from .images import whole
 from .pod import PodWorker
 from .podspec import quantity, requested
 from .problems import Json
@@ -22,6 +23,7 @@ from .store import Change, Key, Store
 NODE = "portaflow"
 ALLOCATABLE = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "100Gi", "pods": "250"}
 _BINDS = 4  # pods that get their place before clients have their turn
+_LISTED = 50  # images that a node tells of
 _LABELS = {
     "kubernetes.io/hostname": NODE, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
 }  # fmt: skip
@@ -72,6 +74,14 @@ class Kubelet:
         meta = {"name": NODE, "labels": _LABELS}
         node = {"kind": "Node", "apiVersion": "v1", "metadata": meta, "spec": {}, "status": status}
         self._store.add(NODES, node)
+
+    def pulled(self, reference: str) -> None:
+        """List an image with those that the node has."""
+        node, mine = self._store.get(NODES, "", NODE), {"names": [whole(reference)], "sizeBytes": 0}
+        others = node["status"].get("images") or []
+        if mine not in others:
+            status = {**node["status"], "images": [mine, *others][:_LISTED]}
+            self._store.replace(NODES, {**node, "status": status})
 
     def _changed(self, change: Change) -> None:
         if change.resource is not PODS:

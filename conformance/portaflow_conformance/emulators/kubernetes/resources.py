@@ -71,15 +71,23 @@ CLUSTER_ROLES = Resource("clusterroles", "ClusterRole", group=_RBAC, namespaced=
 CLUSTER_ROLE_BINDINGS = Resource(
     "clusterrolebindings", "ClusterRoleBinding", group=_RBAC, namespaced=False
 )  # fmt: skip
-REVIEWS = Resource(  # answered, never stored
-    "selfsubjectaccessreviews", "SelfSubjectAccessReview", group="authorization.k8s.io",
-    namespaced=False, verbs=("create",),
+_AUTH = "authorization.k8s.io"  # its objects are answered, never stored
+SELF_REVIEWS = Resource(
+    "selfsubjectaccessreviews", "SelfSubjectAccessReview", group=_AUTH, namespaced=False,
+    verbs=("create",),
 )  # fmt: skip
+REVIEWS = Resource(
+    "subjectaccessreviews", "SubjectAccessReview", group=_AUTH, namespaced=False,
+    verbs=("create",),
+)  # fmt: skip
+LOCAL_REVIEWS = Resource(
+    "localsubjectaccessreviews", "LocalSubjectAccessReview", group=_AUTH, verbs=("create",)
+)
 
 RESOURCES = (
     PODS, JOBS, CONFIG_MAPS, SECRETS, EVENTS, NAMESPACES, SERVICE_ACCOUNTS, NODES, SERVICES,
     QUOTAS, LIMIT_RANGES, CLAIMS, ROLES, ROLE_BINDINGS, CLUSTER_ROLES, CLUSTER_ROLE_BINDINGS,
-    REVIEWS,
+    SELF_REVIEWS, REVIEWS, LOCAL_REVIEWS,
 )  # fmt: skip
 BY_PATH = {(r.group, r.version, r.plural): r for r in RESOURCES}
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .problems import Json
 from .resources import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
+    LOCAL_REVIEWS,
     ROLE_BINDINGS,
     ROLES,
     SERVICE_ACCOUNTS,
@@ -16,6 +17,7 @@ from .resources import (
 from .store import Store
 
 _ACCOUNT = "system:serviceaccount:"
+_AUTHENTICATED, _ACCOUNTS = "system:authenticated", "system:serviceaccounts"
 _WORK = ["", "batch"]  # groups in which those who may edit work
 _READ = ["get", "list", "watch"]
 _READABLE = [
@@ -39,7 +41,11 @@ _EDIT = [
 _BUILT_IN = {
     "view": _VIEW,
     "edit": _EDIT,
-    "admin": [*_EDIT, _rule([ROLES.group], [ROLES.plural, ROLE_BINDINGS.plural], ["*"])],
+    "admin": [
+        *_EDIT,
+        _rule([ROLES.group], [ROLES.plural, ROLE_BINDINGS.plural], ["*"]),
+        _rule([LOCAL_REVIEWS.group], [LOCAL_REVIEWS.plural], ["create"]),
+    ],
     "cluster-admin": [_rule(["*"], ["*"], ["*"])],
 }
 _SPARK = "spark"  # an account whose pods may make pods, as drivers of Spark do
@@ -70,23 +76,27 @@ class Roles:
             resource, {**kind, "metadata": {"name": _SPARK, "namespace": namespace}, **rest}
         )
 
-    def allow(self, user: str, verb: str, group: str, what: str, namespace: str, name: str) -> bool:
+    def allow(
+        self, user: str, groups: Sequence[str], verb: str, group: str, what: str, namespace: str,
+        name: str,
+    ) -> bool:  # fmt: skip
         """Whether a rule covers it; `what` is a plural, with its subresource."""
         return any(
             _covers(rule.get("verbs"), verb)
             and _covers(rule.get("apiGroups"), group)
             and (_covers(rule.get("resources"), what) or _star(rule, what))
             and (not rule.get("resourceNames") or name in rule["resourceNames"])
-            for rule in self._rules(user, namespace)
+            for rule in self._rules(user, groups, namespace)
         )
 
-    def _rules(self, user: str, namespace: str) -> Iterator[Json]:
+    def _rules(self, user: str, groups: Sequence[str], namespace: str) -> Iterator[Json]:
         bindings = list(self._store.each(CLUSTER_ROLE_BINDINGS))
         if namespace:
             bindings += self._store.all(ROLE_BINDINGS, namespace)
         for binding in bindings:
             where = binding["metadata"].get("namespace", "")
-            if any(_is(subject, user, where) for subject in binding.get("subjects") or []):
+            subjects = binding.get("subjects") or []
+            if any(_is(subject, user, groups, where) for subject in subjects):
                 ref = binding["roleRef"]
                 cluster = ref["kind"] == CLUSTER_ROLES.kind
                 resource = CLUSTER_ROLES if cluster else ROLES
@@ -104,18 +114,21 @@ def _star(rule: Json, what: str) -> bool:
     return bool(sub) and f"*/{sub}" in (rule.get("resources") or [])
 
 
-def _is(subject: Json, user: str, namespace: str) -> bool:
+def groups_of(user: str) -> list[str]:
+    """The groups of somebody who has shown a token."""
+    everybody, _, account = user.partition(_ACCOUNT)
+    if everybody or not account:
+        return [_AUTHENTICATED]
+    return [_AUTHENTICATED, _ACCOUNTS, f"{_ACCOUNTS}:{account.partition(':')[0]}"]
+
+
+def _is(subject: Json, user: str, groups: Sequence[str], namespace: str) -> bool:
     name = subject.get("name", "")
-    account = user.removeprefix(_ACCOUNT) if user.startswith(_ACCOUNT) else ""
     match subject.get("kind"):
         case "ServiceAccount":
-            return account == f"{subject.get('namespace') or namespace}:{name}"
+            return user == f"{_ACCOUNT}{subject.get('namespace') or namespace}:{name}"
         case "User":
             return bool(name == user)
         case "Group":
-            groups = ["system:authenticated"]
-            if account:
-                of_one = f"system:serviceaccounts:{account.partition(':')[0]}"
-                groups += ["system:serviceaccounts", of_one]
             return name in groups
     return False

@@ -169,3 +169,55 @@ def test_headless_service_is_taken(core: Core, ns: str) -> None:
     with pytest.raises(ApiException) as refused:
         core.create_namespaced_service(ns, {"metadata": {"name": "s"}, "spec": spec})
     assert "not implemented by this stand-in" in refused.value.body
+
+
+def test_review_tells_what_an_account_may(
+    cluster: Any, core: Core, client: kubernetes.client.ApiClient, ns: str
+) -> None:
+    """As the API server does it: of the groups, those count that the question names."""
+    api, rbac = kubernetes.client.AuthorizationV1Api, kubernetes.client.RbacAuthorizationV1Api
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]
+    rbac(client).create_namespaced_role(ns, {"metadata": {"name": "r"}, "rules": rules})
+    group = f"system:serviceaccounts:{ns}"
+    subject = {"kind": "Group", "name": group, "apiGroup": "rbac.authorization.k8s.io"}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}
+    body = {"metadata": {"name": "b"}, "subjects": [subject], "roleRef": role}
+    rbac(client).create_namespaced_role_binding(ns, body)
+
+    def allowed(verb: str, user: str = "one", where: str = ns, **more: Any) -> bool:
+        asked = {"verb": verb, "resource": "pods", "namespace": where}
+        name = f"system:serviceaccount:{ns}:{user}" if user else ""
+        spec = {"user": name, "resourceAttributes": asked, **more}
+        told = [
+            api(client).create_namespaced_local_subject_access_review(ns, {"spec": spec}),
+            api(client).create_subject_access_review({"spec": spec}),
+        ]
+        assert told[0].status.allowed == told[1].status.allowed
+        return bool(told[0].status.allowed)
+
+    assert allowed("create", groups=[group])
+    assert not allowed("create")
+    assert not allowed("delete", groups=[group])
+    assert not allowed("create", groups=["system:authenticated"])
+    for wrong in ({"user": ""}, {"where": "default"}):
+        with pytest.raises(ApiException) as refused:
+            allowed("create", **wrong)
+        assert refused.value.status == 422
+    viewer = api(cluster.connect("viewer"))
+    with pytest.raises(ApiException) as refused:
+        viewer.create_namespaced_local_subject_access_review(ns, {"spec": {"user": "x"}})
+    assert refused.value.status == 403
+
+
+def test_node_lists_the_images_that_it_has(core: Core, pod: Pods, ended: Any) -> None:
+    def there() -> list[str]:
+        [node] = core.list_node().items
+        return [name for image in node.status.images or () for name in image.names]
+
+    name = "registry.example.com/some/thing:7"
+    assert name not in there()
+    pod("a", container={"image": name})
+    ended("a")
+    pod("b", container={"image": "thing"})
+    ended("b")
+    assert {name, "docker.io/library/thing:latest"} <= {*there()}
