@@ -127,6 +127,7 @@ class OnCluster(Backend):
     """What runs pods on a cluster: the way there, and what it needs there."""
 
     Config: ClassVar[type[Any]] = Config
+    identity: ClassVar[str] = ""  # annotation of an account, by which the cloud knows its pods
 
     def connect(self) -> Connection:
         """Find the cluster; what runs on a cloud's own Kubernetes does it in another way."""
@@ -139,7 +140,12 @@ class OnCluster(Backend):
 
     def check(self) -> Iterable[Finding]:
         config = self.config
-        return doctor.look(self.api, config.service_account, config.image_pull_secrets)
+        names = config.service_account, config.image_pull_secrets
+        return doctor.look(self.api, *names, self.identity, self.look())
+
+    def look(self) -> Iterable[Finding]:
+        """What only some pods need. Asked for when the cluster has answered."""
+        return ()
 
 
 class Kubernetes(OnCluster, ContainerRun):

@@ -27,7 +27,7 @@ from .manifest import END, KIND, MAIN, NAME, OWNER, REQUEST, digest
 from .verdict import STOP, End
 
 _NAMES = 125  # in one selector, of 40 letters each: 8 kB of URL is what all servers take
-_PATIENCE = 5.0  # seconds a thing may wait without a word before the events are asked
+PATIENCE = 5.0  # seconds a thing may wait without a word before the cluster is asked why
 
 
 class JobDriver(Driver[SpecT]):
@@ -37,7 +37,7 @@ class JobDriver(Driver[SpecT]):
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._ended: dict[str, Status] = {}  # by uid: an end does not change
+        self._ended: dict[str, Status] = {}  # by uid, of those asked for last: an end stays
         self._seen: dict[str, float] = {}  # uid -> when it was first seen to wait
         self._tails = Tails()
 
@@ -62,7 +62,7 @@ class JobDriver(Driver[SpecT]):
     def _pods(self, names: Sequence[str]) -> dict[str, Json]:
         """The newest pod of each Job, by the Job's name."""
         found: dict[str, Json] = {}
-        for some in _batches(names):
+        for some in batches(names):
             rows = self._api.list(self._core("pods"), labelSelector=self._these(some))
             for pod in sorted(rows, key=lambda p: str(p["metadata"].get("creationTimestamp"))):
                 found[pod["metadata"]["labels"][NAME]] = pod
@@ -108,15 +108,18 @@ class JobDriver(Driver[SpecT]):
 
     def stop(self, handle: Handle) -> None:
         job = self._job(handle.name)
-        if job is None or not _ours(job) or _over(job):
-            return
-        pod = self._pods([handle.name]).get(handle.name)
+        if job and _ours(job) and not _over(job):
+            self._finish(job, End(STOP))
+
+    def _finish(self, job: Json, end: End) -> None:
+        name = job["metadata"]["name"]
+        pod = self._pods([name]).get(name)
         if pod is None or not pod["status"].get("startTime"):
-            self._end(job, End(STOP))
+            self._end(job, end)
             return
-        annotations = {END: End(STOP).to_json()}
         with suppress(NotFoundError):
-            self._patch(self._jobs(handle.name), {"metadata": {"annotations": annotations}})
+            annotations = {END: end.to_json()}
+            self._patch(self._jobs(name), {"metadata": {"annotations": annotations}})
             if pod["status"].get("phase") in ("Pending", "Running"):
                 where = self._core(f"pods/{quote(pod['metadata']['name'])}")
                 self._patch(where, {"spec": {"activeDeadlineSeconds": 1}})
@@ -142,16 +145,22 @@ class JobDriver(Driver[SpecT]):
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
         jobs: dict[str, Json] = {}
-        for some in _batches([h.name for h in handles if h.id not in self._ended]):
+        known = {h.id: self._ended[h.id] for h in handles if h.id in self._ended}
+        for some in batches([h.name for h in handles if h.id not in known]):
             rows = self._api.list(self._jobs(), labelSelector=self._these(some))
             jobs |= {job["metadata"]["name"]: job for job in rows}
         told = self._told(jobs)
+        self._ended = known | {
+            job["metadata"]["uid"]: told[name] for name, job in jobs.items()
+            if told[name].state.final
+        }  # fmt: skip
         answer: dict[str, Status | NotFoundError] = {}
         for handle in handles:
             job = jobs.get(handle.name)
-            if handle.id in self._ended:
-                answer[handle.name] = self._ended[handle.id]
+            if handle.id in known:
+                answer[handle.name] = known[handle.id]
             elif job is None or job["metadata"]["uid"] != handle.id:
+                self._seen.pop(handle.id, None)
                 answer[handle.name] = self._unknown(handle.name)
             else:
                 answer[handle.name] = told[handle.name]
@@ -164,25 +173,32 @@ class JobDriver(Driver[SpecT]):
         waiting = [n for n, j in jobs.items() if n not in over and not verdict.running(j)]
         pods = self._pods([*mute, *waiting])
         warnings = self._warnings([jobs[name] for name in waiting], pods)
+        working = {n: j for n, j in jobs.items() if n not in over and verdict.running(j)}
+        at_work = self._at_work(working) if working else {}
         told: dict[str, Status] = {}
         for name, job in jobs.items():
             uid, pod = job["metadata"]["uid"], pods.get(name)
             if name in over:
-                told[name] = self._ended[uid] = self._worded(verdict.of_ended(job, pod))
+                told[name] = self._worded(name, verdict.of_ended(job, pod))
                 self._seen.pop(uid, None)
-            elif name not in waiting:
-                told[name] = verdict.RUNNING
-                self._seen.pop(uid, None)
+                continue
+            if name in at_work:
+                told[name], end = at_work[name]
             else:
-                told[name], end = verdict.of_pending(
-                    job, pod, warnings.get(name, ""), self._waited(uid)
-                )
-                if end:
-                    with suppress(BackendError):  # a later round tries again
-                        self._end(job, end)
+                warning = warnings.get(name, "")
+                told[name], end = verdict.of_pending(job, pod, warning, self._waited(uid))
+            if end:
+                with suppress(BackendError):  # a later round tries again
+                    (self._finish if name in at_work else self._end)(job, end)
         return told
 
-    def _worded(self, status: Status) -> Status:
+    def _at_work(self, jobs: Mapping[str, Json]) -> Mapping[str, tuple[Status, End | None]]:
+        """What is told of those whose pod runs; and when one never will work, why it is ended."""
+        for job in jobs.values():
+            self._seen.pop(job["metadata"]["uid"], None)
+        return dict.fromkeys(jobs, (verdict.RUNNING, None))
+
+    def _worded(self, name: str, status: Status) -> Status:
         """An end, with what only this kind of thing knows about it."""
         return status
 
@@ -192,7 +208,7 @@ class JobDriver(Driver[SpecT]):
     def _warnings(self, jobs: Sequence[Json], pods: Mapping[str, Json]) -> dict[str, str]:
         """What the cluster complains of about those that wait for long: one call."""
         late = {
-            j["metadata"]["name"] for j in jobs if self._waited(j["metadata"]["uid"]) > _PATIENCE
+            j["metadata"]["name"] for j in jobs if self._waited(j["metadata"]["uid"]) > PATIENCE
         }
         if not late:
             return {}
@@ -267,7 +283,7 @@ def _over(job: Json) -> bool:
     ).keys())  # fmt: skip
 
 
-def _batches(names: Sequence[str]) -> Iterator[list[str]]:
+def batches(names: Sequence[str]) -> Iterator[list[str]]:
     rest = iter(names)
     while some := list(islice(rest, _NAMES)):
         yield some

@@ -14,6 +14,8 @@ from typing import Any
 from portaflow.backend import Request, Size, Spec
 from portaflow.errors import RejectedError
 
+from . import images
+
 Json = dict[str, Any]
 
 OWNER = "portaflow.owner"  # labels
@@ -55,6 +57,10 @@ def container(
     resources: Mapping[str, Any],
 ) -> Json:
     """The container that does the work; `words` are its command and args."""
+    if not images.legal(image):
+        raise RejectedError(
+            f"image {image!r}: no cluster takes such a name; say REGISTRY/NAME:TAG in the target"
+        )
     given: list[Json] = [{"name": k, "value": literal(v)} for k, v in env.items()]
     return {
         "name": MAIN,

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from portaflow.backend import (
     SUPPORTED,
     Capability,
     ComputeCluster,
+    Finding,
     Fit,
     JobSpec,
     Kind,
@@ -27,10 +28,13 @@ from portaflow.backend import (
     Verdict,
 )
 from portaflow.errors import RejectedError
+from portaflow.spark import conf_fit
 
-from . import containers, manifest
-from .api import Api
+from . import containers, doctor, manifest, verdict
+from .api import Api, Json
+from .executors import Executors
 from .jobs import JobDriver
+from .verdict import End
 
 # Where the API is only the pod knows. Nothing is put into these words: all others are arguments.
 _SUBMIT = (
@@ -69,7 +73,7 @@ _HEAP = 480.0  # MiB: with less Spark refuses to start
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(containers.Config):
+class SparkPods(containers.Pods):
     """`image`: has Spark below /opt/spark and its entrypoint, as those of the Spark project.
 
     `service_account`: of drivers, which make pods. `conf`: Spark's settings of all jobs.
@@ -84,14 +88,23 @@ class Config(containers.Config):
     conf: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Config(SparkPods, containers.Config):
+    """Spark's pods, and which cluster they are on."""
+
+
 class SparkDriver(JobDriver[JobSpec]):
-    """Spark jobs, each as a Job whose pod is the driver."""
+    """Spark jobs, each as a Job whose pod is the driver.
+
+    `conf`: Spark's settings on such a cluster; those of the target and of the job win.
+    """
 
     kind: Kind = "job"
 
-    def __init__(self, api: Api, config: Config) -> None:
+    def __init__(self, api: Api, config: SparkPods, conf: Mapping[str, str]) -> None:
         super().__init__(api)
-        self._config = config
+        self._config, self._conf = config, conf
+        self._executors = Executors(api, self.kind, self._waited)
 
     def request(self, name: str, spec: JobSpec, parent: str = "") -> Request:
         if not spec.main:
@@ -108,7 +121,7 @@ class SparkDriver(JobDriver[JobSpec]):
             _field("PORTAFLOW_POD_IP", "status.podIP"),
             _field("PORTAFLOW_POD_NAME", "metadata.name"),
             _field("PORTAFLOW_POD_NAMESPACE", "metadata.namespace"),
-            {"name": "PORTAFLOW_EXECUTOR", "value": manifest.literal(self._executor(spec))},
+            {"name": "PORTAFLOW_EXECUTOR", "value": manifest.literal(self._executor(name, spec))},
         ]
         pod: dict[str, Any] = {
             "restartPolicy": "Never",
@@ -119,7 +132,7 @@ class SparkDriver(JobDriver[JobSpec]):
         }
         return containers.job_of(name, self.kind, spec, pod, config)
 
-    def _executor(self, spec: JobSpec) -> str:
+    def _executor(self, name: str, spec: JobSpec) -> str:
         """The pod of an executor: what Spark's own settings cannot say of it.
 
         Of its variables they could, but the cluster would expand those, and Python would not.
@@ -134,9 +147,8 @@ class SparkDriver(JobDriver[JobSpec]):
             "containers": [box],
         }
         template = containers.template_of(pod, self._config)
-        return json.dumps(
-            manifest.merged({"metadata": {"labels": {manifest.OWNER: spec.owner}}}, template)
-        )
+        labels = {manifest.OWNER: spec.owner, manifest.NAME: name}
+        return json.dumps(manifest.merged({"metadata": {"labels": labels}}, template))
 
     def _words(self, name: str, spec: JobSpec) -> list[str]:
         words = ["--name", name]
@@ -172,23 +184,26 @@ class SparkDriver(JobDriver[JobSpec]):
             "spark.log.level": "WARN",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
+            **self._conf,
             **config.conf,
             **spec.conf,
         }
 
-    def _worded(self, status: Status) -> Status:
+    def _at_work(self, jobs: Mapping[str, Json]) -> Mapping[str, tuple[Status, End | None]]:
+        told = self._executors.told(jobs)
+        for uid in self._executors.served:
+            self._seen.pop(uid, None)
+        return told
+
+    def _worded(self, name: str, status: Status) -> Status:
         if status.exit_code != _TOO_OFTEN:
             return status
+        if refusal := self._executors.refusal(name):
+            return verdict.of_refused(status, refusal)
         return replace(status, reason=f"{status.reason}\n{_EXECUTORS}")
 
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
-        fits = {}
-        for key in {**self._config.conf, **spec.conf}:
-            if key in _OURS:
-                fits["conf"] = Fit(Verdict.REFUSED, f"{key}: {_OURS[key]}")
-            elif not key.startswith("spark."):
-                why = f"{key}: Spark takes only what begins with spark."
-                fits["conf"] = Fit(Verdict.REFUSED, why)
+        fits = conf_fit({**self._config.conf, **spec.conf}, _OURS)
         memory = spec.size.memory * 1024
         least = _heap(memory) + _overhead(memory)
         if least > memory:
@@ -216,7 +231,8 @@ class SparkKubernetes(containers.OnCluster, ComputeCluster):
     """Runs Spark jobs as pods of the cluster of a kubeconfig."""
 
     name = "spark-kubernetes"
-    Config = Config
+    conf: ClassVar[Mapping[str, str]] = {}
+    Config: ClassVar[type[Any]] = Config
     capabilities = {
         Capability.JAR: SUPPORTED,
         Capability.PACKAGES: SUPPORTED,
@@ -225,10 +241,14 @@ class SparkKubernetes(containers.OnCluster, ComputeCluster):
         Capability.SPOT: Support(False, "nodes are the cluster's: use node_selector, tolerations"),
     }
 
+    def look(self) -> Iterable[Finding]:
+        yield doctor.image(self.api, self.config.image)
+        yield doctor.maker(self.api, self.config.service_account)
+
     @property
     def clusters(self) -> None:
         return None
 
     @property
     def jobs(self) -> SparkDriver:
-        return SparkDriver(self.api, self.config)
+        return SparkDriver(self.api, self.config, self.conf)

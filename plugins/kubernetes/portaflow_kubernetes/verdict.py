@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from portaflow.backend import Cause, State, Status
@@ -21,6 +22,8 @@ RUNNING = Status(state=State.RUNNING)
 _SURE = 120.0  # seconds after which an image that is not told to be absent will not come
 _SETTLING = 10.0  # seconds that a Secret or an account may come later than who needs it
 _TAIL = 5  # lines of log told with a failure, but for where in a program of Java it was
+_NO_EXECUTOR = "it has no executor"
+_BEING_MADE = "its container is being made"
 _TRACE = ("\tat ", "\t... ")
 _ABSENT = re.compile(
     r"not found|manifest unknown|no such host|denied|unauthorized|forbidden|401|403|404"
@@ -66,6 +69,10 @@ def ended(job: Json) -> bool:
     if "Complete" in holds:
         return True
     return "Failed" in holds and not status.get("active") and not status.get("terminating")
+
+
+def pending(pod: Json) -> bool:
+    return bool(_status(pod).get("phase") == "Pending")
 
 
 def running(job: Json) -> bool:
@@ -147,7 +154,7 @@ def of_pending(
         return _pending("suspended by somebody, such as a queue"), None
     if pod is None:
         return _of_missing_pod(warning, waited)
-    if _status(pod).get("phase") != "Pending":
+    if not pending(pod):
         return RUNNING, None
     scheduled = _false(pod, "PodScheduled")
     if scheduled.get("reason") == "Unschedulable":
@@ -161,7 +168,39 @@ def of_pending(
         reason = f"its container cannot be made: {message}; {_config_fix(message)}"
         end = End(reason, Cause.USER.value) if waited > _SETTLING else None
         return _pending(reason), end
-    return _pending(warning or "its container is being made"), None
+    return _pending(warning or _BEING_MADE), None
+
+
+def of_executors(
+    job: Json, pods: Sequence[Json], refusal: str, waited: float
+) -> tuple[Status, End | None]:
+    """What to tell of a job whose driver runs: it waits as a container does, for executors.
+
+    With one at work it is at work, and what the others wait for is only told. `refusal` is why the
+    cluster makes none.
+    """
+    if End.of(job):
+        return RUNNING, None
+    if not pods:
+        status, end = _of_missing_pod(refusal, waited)
+        reason = f"{_NO_EXECUTOR}: {refusal}"
+        return (replace(status, reason=reason), end) if refusal else (RUNNING, None)
+    waits = [(pod, *of_pending(job, pod, "", waited)) for pod in pods if pending(pod)]
+    telling = [row for row in waits if row[1].reason != _BEING_MADE]
+    if not telling:
+        return RUNNING, None
+    pod, status, end = telling[0]
+    reason = f"executor {pod['metadata']['name']}: {status.reason}"
+    if len(waits) < len(pods):
+        return replace(RUNNING, reason=reason), None
+    return replace(status, reason=reason), end if len(telling) == len(waits) else None
+
+
+def of_refused(status: Status, refusal: str) -> Status:
+    """The end of a driver that has given up: the cluster has refused its executors."""
+    waits, end = _of_missing_pod(refusal, math.inf)
+    cause = Cause(end.cause) if end else waits.cause or status.cause
+    return replace(status, reason=f"{_NO_EXECUTOR}: {refusal}", cause=cause)
 
 
 def _of_missing_pod(warning: str, waited: float) -> tuple[Status, End | None]:

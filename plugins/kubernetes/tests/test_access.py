@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from portaflow_kubernetes import doctor
 from portaflow_kubernetes.api import connect, refusal
 from portaflow_kubernetes.containers import Config, Kubernetes
+from portaflow_kubernetes.spark import Config as SparkConfig
+from portaflow_kubernetes.spark import SparkKubernetes
 
 from portaflow.backend import Finding
 from portaflow.errors import (
@@ -100,6 +103,54 @@ def test_what_pods_need_and_is_not_there(field: Field) -> None:
     found = findings(field.with_config(service_account="who", image_pull_secrets=("registry",)))
     assert "kubectl create serviceaccount who" in found["service account who"].fix
     assert "kubectl create secret" in found["image pull secret registry"].fix
+
+
+def test_the_account_of_spark_must_be_allowed_to_make_pods(field: Field) -> None:
+    """Whom the review is about is the stand-in's to say, by its roles."""
+    what, where = "service account one may make pods", f"-n {field.namespace}"
+    field.make(f"namespaces/{field.namespace}/serviceaccounts", {"metadata": {"name": "one"}})
+    assert not of_spark(field, "two")["service account two may make pods"].ok
+    bad = of_spark(field, "one")[what]
+    assert bad.detail == f"it may not {', '.join(doctor.MAKING)} them"
+    assert f"--serviceaccount={field.namespace}:one {where}" in bad.fix
+    grant(field, "one", *doctor.MAKING[1:])
+    bad = of_spark(field, "one")[what]
+    assert bad.detail == "it may not create them"
+    assert f"--verb={','.join(doctor.MAKING)} --resource=pods {where}" in bad.fix
+    unasked = of_spark(field, "one", context="viewer")[what]
+    assert unasked.ok
+    assert f"as=system:serviceaccount:{field.namespace}:one {where}" in unasked.detail
+    grant(field, "one", "create")
+    assert of_spark(field, "one")[what].ok
+
+
+def test_an_image_is_looked_for_on_the_nodes(field: Field) -> None:
+    name = f"registry.example.com/{field.namespace}"
+    unknown = of_spark(field, "one", image=name)[f"image {name}"]
+    assert unknown.ok
+    assert "on no node yet; whether its registry gives it is not asked" in unknown.detail
+    field.wait(field.start("exit 0", image=f"{name}:latest"))
+    assert of_spark(field, "one", image=name)[f"image {name}"].detail == "on node portaflow"
+    wrong = of_spark(field, "one", image="No Name")["image No Name"]
+    assert not wrong.ok
+    assert "correct `image`" in wrong.fix
+
+
+def of_spark(field: Field, account: str, **changes: Any) -> dict[str, Finding]:
+    whose = {"kubeconfig": field.backend.config.kubeconfig, "namespace": field.namespace}
+    config = SparkConfig(**whose, service_account=account, **changes)
+    return {finding.what: finding for finding in SparkKubernetes(config).check()}
+
+
+def grant(field: Field, account: str, *verbs: str) -> None:
+    name, group = f"may-{verbs[0]}", "rbac.authorization.k8s.io"
+    where = f"/apis/{group}/v1/namespaces/{field.namespace}"
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": list(verbs)}]
+    field.api.call("POST", f"{where}/roles", {"metadata": {"name": name}, "rules": rules})
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": field.namespace}
+    role = {"apiGroup": group, "kind": "Role", "name": name}
+    body = {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]}
+    field.api.call("POST", f"{where}/rolebindings", body)
 
 
 def test_a_server_that_is_not_there(field: Field, tmp_path: Path) -> None:

@@ -230,6 +230,17 @@ def test_many_jobs_are_asked_for_in_few_calls(field: Field) -> None:
     assert len(told) == 126
 
 
+def test_an_end_is_known_without_a_call_for_as_long_as_it_is_asked_for(field: Field) -> None:
+    one, other = field.start("exit 3"), field.start("exit 0")
+    end = field.wait(one)
+    before = field.control.count("kubernetes:*")
+    assert field.status(one) == end
+    assert field.control.count("kubernetes:*") == before
+    field.wait(other)
+    assert field.driver._ended.keys() == {other.id}
+    assert field.status(one) == end
+
+
 def test_another_process_starts_and_dies_and_this_one_goes_on(field: Field) -> None:
     request = field.request("sleep 0.5; echo finished; exit 7")
     words = [str(field.emulator.kubeconfig), field.namespace, json.dumps(request)]

@@ -8,7 +8,8 @@ import pytest
 from portaflow_conformance.emulators.control import Fault
 from portaflow_kubernetes import verdict
 
-from portaflow.backend import Cause, Size, State
+from portaflow.backend import Cause, Size, State, Status
+from portaflow.errors import RejectedError
 
 from .field import Field
 
@@ -46,8 +47,8 @@ def test_a_node_that_refuses_the_pod(field: Field) -> None:
     assert "UnexpectedAdmissionError" in status.reason
 
 
-@pytest.mark.parametrize("image", ["nowhere.invalid/no/such:1", "Not A Name"])
-def test_an_image_that_cannot_be_had_ends_soon_and_for_ever(field: Field, image: str) -> None:
+def test_an_image_that_cannot_be_had_ends_soon_and_for_ever(field: Field) -> None:
+    image = "nowhere.invalid/no/such:1"
     handle = field.start("exit 0", image=image)
     status = field.wait(handle)
     assert (status.state, status.cause) == (State.FAILED, Cause.USER)
@@ -65,6 +66,17 @@ def test_an_image_may_come_late_when_nobody_says_that_it_is_not_there() -> None:
     assert early[1] is None
     assert late[1] is not None
     assert late[1].cause == Cause.INFRA.value
+
+
+def test_a_name_that_no_image_can_have_is_refused_before_anything_runs(field: Field) -> None:
+    for image in ("Not A Name", "https://registry.example.com/a", "a:b:c", "name@sha256:12", "a/"):
+        with pytest.raises(RejectedError, match="no cluster takes such a name"):
+            field.request("exit 0", image=image)
+    for image in ("a", "localhost:5000/a/b__c:1", f"R.example/a-b@sha256:{'0' * 64}", "[::1]:1/a"):
+        field.request("exit 0", image=image)
+    _, end = told(waiting("InvalidImageName", "no"), waited=0)  # a node knows best
+    assert end is not None
+    assert end.cause == Cause.USER.value
 
 
 def test_a_secret_that_is_not_there(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +156,43 @@ def test_a_quota_is_waited_for_and_a_missing_account_is_not() -> None:
     assert end is not None
     assert end.cause == Cause.DENIED.value
     assert verdict.of_pending(job, None, account, 1)[1] is None
+
+
+def test_executors_that_wait_are_told_as_containers_that_wait() -> None:
+    full = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
+    lost, at_work = executor("a", phase="Pending", conditions=[full]), executor("b")
+    made = executor("c", phase="Pending")
+    image = executor("d", **waiting("InvalidImageName", "oh")["status"])
+    assert of_executors(lost)[0] == Status(
+        state=State.PENDING, cause=Cause.CAPACITY, reason="executor a: no node takes it: no"
+    )
+    assert of_executors(made, lost)[0].state is State.PENDING
+    assert of_executors(at_work, lost)[0] == Status(
+        state=State.RUNNING, reason="executor a: no node takes it: no"
+    )
+    for pods in ((), (made,), (at_work,), (at_work, made)):
+        assert of_executors(*pods) == (verdict.RUNNING, None)
+    assert of_executors(image)[1] is not None
+    assert of_executors(image, at_work)[1] is None
+    assert of_executors(image, made)[1] is None
+
+
+def test_executors_that_the_cluster_refuses_are_waited_for_only_when_they_may_come() -> None:
+    status, end = of_executors(refusal="pods is forbidden: exceeded quota: small")
+    assert (status.state, status.cause, end) == (State.PENDING, Cause.CAPACITY, None)
+    assert status.reason == "it has no executor: pods is forbidden: exceeded quota: small"
+    status, end = of_executors(refusal="pods is forbidden: User x cannot create resource")
+    assert status.state is State.PENDING
+    assert end is not None
+    assert end.cause == Cause.DENIED.value
+
+
+def of_executors(*pods: dict[str, Any], refusal: str = "") -> Any:
+    return verdict.of_executors({"metadata": {}, "spec": {}}, pods, refusal, 1000)
+
+
+def executor(name: str, **status: Any) -> dict[str, Any]:
+    return {**pod({"phase": "Running", **status}), "metadata": {"name": name}}
 
 
 def failed_job(**why: str) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def test_executors_have_the_walls_and_the_settings_of_all_pods() -> None:
     pod, _ = asked(config, env={"A": "$(B)"}, secrets={"S": "name/key"}, size=Size(gpu=1))
     env = {e["name"]: e for e in pod["containers"][0]["env"]}
     executor = json.loads(env["PORTAFLOW_EXECUTOR"]["value"].replace("$$", "$"))
-    assert executor["metadata"]["labels"] == {"portaflow.owner": "o-1"}
+    labels = {"portaflow.owner": "o-1", "portaflow.name": "pf-x-1"}
+    assert executor["metadata"]["labels"] == labels
     assert executor["spec"]["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
     for one in (pod, executor["spec"]):
         box = one["containers"][0]

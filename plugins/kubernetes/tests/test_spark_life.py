@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from base64 import b64encode
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from portaflow_conformance.emulators.clouds import Clouds
+from portaflow_kubernetes import verdict
 from portaflow_kubernetes.api import Api
-from portaflow_kubernetes.manifest import NAME
+from portaflow_kubernetes.doctor import MAKING
+from portaflow_kubernetes.manifest import KIND, NAME
 from portaflow_kubernetes.spark import Config, SparkDriver, SparkKubernetes
 
 from portaflow.backend import Cause, Handle, JobSpec, Size, State, Status
@@ -20,6 +24,7 @@ from .field import prepare
 
 JOB = """
 import os, sys, time
+from pyspark import SparkFiles
 from pyspark.sql import SparkSession
 
 def told(seconds):
@@ -27,15 +32,27 @@ def told(seconds):
     return seen()
 
 def seen():
-    return [os.environ[name] for name in ("PLAIN", "HIDDEN", "AWS_SECRET_ACCESS_KEY")]
+    jars = [name for name in os.listdir(SparkFiles.getRootDirectory()) if "thing" in name]
+    names = ("PLAIN", "HIDDEN", "AWS_SECRET_ACCESS_KEY")
+    return [*(os.environ[name] for name in names), *jars]
 
 spark = SparkSession.builder.getOrCreate()
 print("asking", flush=True)
 found = spark.sparkContext.parallelize([float(sys.argv[1])] * 2, 2).map(told).collect()
-print("right:", found == [seen()] * 2, seen()[0], flush=True)
+print("right:", found == [seen()] * 2, *seen()[::3], flush=True)
 spark.stop()
 """
+POM = """<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>
+<artifactId>thing</artifactId><version>1.0</version></project>"""
 Pods = list[dict[str, Any]]
+
+
+def jar() -> str:
+    """A jar as a ConfigMap holds it."""
+    data = BytesIO()
+    with ZipFile(data, "w") as made:
+        made.writestr("resource", "")
+    return b64encode(data.getvalue()).decode()
 
 
 class Place:
@@ -45,16 +62,21 @@ class Place:
         self.emulator: Any = clouds.emulators["kubernetes"]
         self.api: Api = prepare(clouds, namespace)
         self._core = f"/api/v1/namespaces/{namespace}"
+        files = {"thing.pom": POM, "job.py": JOB}
+        shut = b64encode(b"shut").decode()
         for kind, name, data in (
-            ("configmaps", "jobs", {"job.py": JOB}),
-            ("secrets", "keys", {"value": b64encode(b"hidden").decode()}),
-            ("secrets", "bucket-keys", {"AWS_SECRET_ACCESS_KEY": b64encode(b"shut").decode()}),
+            ("configmaps", "jobs", {"data": files, "binaryData": {"thing.jar": jar()}}),
+            ("secrets", "keys", {"data": {"value": b64encode(b"hidden").decode()}}),
+            ("secrets", "bucket-keys", {"data": {"AWS_SECRET_ACCESS_KEY": shut}}),
         ):
-            self.api.call(
-                "POST", f"{self._core}/{kind}", {"metadata": {"name": name}, "data": data}
-            )
+            self.api.call("POST", f"{self._core}/{kind}", {"metadata": {"name": name}, **data})
         mount = {"name": "jobs", "mountPath": "/jobs"}
-        volume = {"name": "jobs", "configMap": {"name": "jobs"}}
+        maven = "maven/org/example/thing/1.0/thing-1.0"
+        items = [
+            {"key": "job.py", "path": "job.py"},
+            *({"key": f"thing.{end}", "path": f"{maven}.{end}"} for end in ("pom", "jar")),
+        ]
+        volume = {"name": "jobs", "configMap": {"name": "jobs", "items": items}}
         keys = {"secretRef": {"name": "bucket-keys"}}
         box = {"name": "main", "volumeMounts": [mount], "envFrom": [keys]}
         pod = {"volumes": [volume], "containers": [box]}
@@ -69,7 +91,7 @@ class Place:
         return SparkKubernetes(replace(self.config, **changes)).jobs
 
     def start(
-        self, seconds: str, driver: SparkDriver | None = None, secret: str = "keys"
+        self, seconds: str, driver: SparkDriver | None = None, secret: str = "keys", **more: Any
     ) -> Handle:
         self.number += 1
         secrets = {"HIDDEN": secret} if secret else {}
@@ -78,14 +100,15 @@ class Place:
             env={"PLAIN": "$(HOME) 'x'"}, secrets=secrets, size=Size(memory=1.0),
         )  # fmt: skip
         driver = driver or self.driver()
-        return driver.start(driver.request(f"pf-life-{self.number}-1", spec))
+        request = driver.request(f"pf-life-{self.number}-1", replace(spec, **more))
+        return driver.start(request)
 
     def pods(self, **query: str) -> Pods:
         return list(self.api.list(f"{self._core}/pods", **query))
 
     def executors(self, handle: Handle) -> Pods:
         """Those that a job's driver has made, whatever became of them."""
-        [of] = self.pods(labelSelector=f"{NAME}={handle.name}")
+        [of] = self.pods(labelSelector=f"{KIND}=job,{NAME}={handle.name}")
         uid = of["metadata"]["uid"]
         executors = self.pods(labelSelector="spark-role=executor")
         return [p for p in executors if p["metadata"]["ownerReferences"][0]["uid"] == uid]
@@ -133,7 +156,8 @@ def ended(driver: SparkDriver, handle: Handle) -> Status:
 @pytest.mark.timeout(600)
 def test_a_job_goes_on_without_an_executor_that_was_lost(place: Place) -> None:
     driver = place.driver()
-    handle = place.start("3")
+    maven = {"spark.jars.repositories": "file:///jobs/maven"}
+    handle = place.start("3", packages=("org.example:thing:1.0",), conf=maven)
     [first] = until(lambda: place.at_work(handle))
     box = first["spec"]["containers"][0]
     limits = box["resources"]["limits"]
@@ -145,7 +169,7 @@ def test_a_job_goes_on_without_an_executor_that_was_lost(place: Place) -> None:
     seen = ended(driver, handle)
     log = driver.logs(handle).data
     assert seen.state is State.SUCCEEDED, log[-2000:]
-    assert b"right: True $(HOME) 'x'\n" in log
+    assert b"right: True $(HOME) 'x' org.example_thing-1.0.jar\n" in log
     until(lambda: not place.executors(handle))
 
 
@@ -156,7 +180,7 @@ def test_executors_go_when_their_driver_is_stopped_or_taken_away(place: Place) -
     stopped, taken = place.start("500"), place.start("500")
     until(lambda: place.at_work(stopped) and place.at_work(taken))
     driver.stop(stopped)
-    [pod] = place.pods(labelSelector=f"{NAME}={taken.name}")
+    [pod] = place.pods(labelSelector=f"{KIND}=job,{NAME}={taken.name}")
     place.emulator.evict(place.api.namespace, pod["metadata"]["name"])
     assert ended(driver, stopped).state is State.STOPPED
     seen = ended(driver, taken)
@@ -190,6 +214,40 @@ def test_a_driver_without_a_place_waits_and_says_so(place: Place) -> None:
     assert (seen.state, seen.cause) == (State.PENDING, Cause.CAPACITY)
     driver.stop(handle)
     assert ended(driver, handle).state is State.STOPPED
+
+
+@pytest.mark.spark
+@pytest.mark.timeout(600)
+def test_a_job_that_gets_no_executors_says_why(
+    place: Place, clouds: Clouds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdict, "_SETTLING", 0.2)
+    full, weak = Place(clouds, "spark-full"), Place(clouds, "spark-weak")
+    small = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "1"}}}
+    full.api.call("POST", "/api/v1/namespaces/spark-full/resourcequotas", small)
+    role = "/apis/rbac.authorization.k8s.io/v1/namespaces/spark-weak/roles/spark"
+    verbs = [verb for verb in MAKING if verb != "create"]
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": verbs}]
+    weak.api.call("PATCH", role, {"rules": rules})
+    jobs = [
+        (place.driver(), place.start("500", size=Size(cpu=100_000, memory=1.0))),
+        (full.driver(), full.start("500")),
+        (weak.driver(), weak.start("500")),
+    ]
+    quota, node = "exceeded quota: small", "0/1 nodes are available: 1 Insufficient cpu."
+    for words, (driver, handle) in ((quota, jobs[1]), (node, jobs[0])):
+        seen = until(lambda d=driver, h=handle, w=words: w in (s := status(d, h)).reason and s)
+        assert (seen.state, seen.cause) == (State.PENDING, Cause.CAPACITY)
+    driver.stop(handle)
+    assert ended(driver, handle).state is State.STOPPED
+    for words, cause, (driver, handle) in (
+        ('cannot create resource "pods"', Cause.DENIED, jobs[2]),
+        (quota, Cause.CAPACITY, jobs[1]),  # Spark itself gives up, of 4.1 and later
+    ):
+        seen = ended(driver, handle)
+        assert (seen.state, seen.cause) == (State.FAILED, cause)
+        assert words in seen.reason
+        assert words.encode() in driver.logs(handle).data
 
 
 def test_a_driver_without_executors_is_told_in_words_and_not_in_stack_traces(place: Place) -> None:
