@@ -181,6 +181,20 @@ def properties(words: Sequence[str]) -> dict[str, str]:
     return found | ({"spark.submit.deployMode": modes[-1]} if modes else {})
 
 
+def cores(conf: Mapping[str, str], executors: int) -> int:
+    """How many cores a job without a cluster begins with, by its properties.
+
+    `executors` is their number where no property says it.
+    """
+
+    def number(key: str, default: int) -> int:
+        value = conf.get(f"spark.{key}", "")
+        return int(value) if value.isdecimal() else default  # what is none, Spark itself refuses
+
+    each = number("executor.cores", 4) * number("executor.instances", executors)
+    return number("driver.cores", 4) + each
+
+
 def _options(words: Sequence[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
     """Spark's own options, each with its value if it takes one; and the rest of the words."""
     switches = ("--verbose", "-v", "--supervise", "--version", "--help", "-h", "--usage-error")

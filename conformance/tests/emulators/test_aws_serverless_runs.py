@@ -104,6 +104,10 @@ print(code(emr.list_job_runs, applicationId=one, maxResults=51),
       code(emr.get_job_run, applicationId=one, jobRunId="00none"))
 print(len(emr.list_job_runs(applicationId=one)["jobRuns"]),
       len(emr.list_applications()["applications"]))
+words = "--conf spark.executor.instances=500"
+large = run(jobDriver={{"sparkSubmit": {{"entryPoint": "s3://none/none.py",
+                                        "sparkSubmitParameters": words}}}})
+print(until(lambda: state(large), "FAILED"), job(large)["stateDetails"])
 """,
             clouds.environ(),
             tmp_path,
@@ -131,6 +135,8 @@ print(len(emr.list_job_runs(applicationId=one)["jobRuns"]),
         assert lines[11:] == [
             " ".join(["ValidationException"] * 4 + ["ResourceNotFoundException"]),
             "0 1",
+            "FAILED Job failed as account has reached the service limit on the maximum vCPU it can "
+            "use concurrently.",
         ]
 
 

@@ -103,8 +103,9 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         "EMR Serverless",
-        "bounds workers by capacities, and tells what a run has used",
-        "keeps capacities, runs each job as local[2], and tells its time alone",
+        "bounds workers by capacities and by the account's quota, and tells what a run has used",
+        "keeps capacities, refuses one job of more than 2,000 cores, runs each as local[2], and "
+        "tells its time alone",
         key="serverless_capacity",
     ),
     Deviation(

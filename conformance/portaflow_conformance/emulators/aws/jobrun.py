@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..control import Fault
 from ..running import Running
-from ..spark import Spark, SparkMissingError, properties
+from ..spark import Spark, SparkMissingError, cores, properties
 from .rest import ACCOUNT
 from .shop import S3A, Shop, own
 
@@ -20,6 +20,12 @@ _TICK = 0.05
 _LOGS_EVERY = 2.0  # seconds
 _LOGS = "applications/{}/jobs/{}/SPARK_DRIVER"
 _FAILED = "Job failed, please check complete logs in configured logging destination. ExitCode: {}."
+_QUOTA = (
+    "Job failed as account has reached the service limit on the maximum vCPU it can use "
+    "concurrently."
+)
+_CORES = 2000  # that an account may have at one time
+_EXECUTORS = 3  # of a job that names no number
 _SECRET = "EMR.secret@"  # what a property begins with that names one
 _DRIVER = "spark.emr-serverless.driverEnv."
 
@@ -124,6 +130,8 @@ class JobRun:
         try:
             words = self._words()
             conf, env = self._settings(words)
+            if cores({**conf, **properties(words)}, _EXECUTORS) > _CORES:
+                raise ValueError(_QUOTA)
             self._running = Spark(S3A).run(
                 words,
                 self._folder,

@@ -11,6 +11,7 @@ from google.cloud.dataproc_v1 import types
 from google.protobuf import empty_pb2  # type: ignore[import-untyped]
 
 from ..control import Fault
+from ..spark import cores
 from . import checks
 from .driver import Run, Shop, batch_env
 from .paging import matches, page, terms
@@ -23,6 +24,7 @@ _PARENT = re.compile(r"projects/([^/]+)/(?:locations|regions)/([^/]+)")
 _NAME = re.compile(_PARENT.pattern + r"/batches/([^/]+)")
 _ENDED = ("CANCELLED", "SUCCEEDED", "FAILED")
 _TTL = 4 * 3600.0
+_EXECUTORS = 2  # of a batch that names no number
 _KEPT = 5000  # batches that have ended
 
 
@@ -160,6 +162,9 @@ class Batches:
         message = batch.message
         work = getattr(message, message.WhichOneof("batch_config"))
         properties = dict(message.runtime_config.properties)
+        if why := checks.over_quota(cores(properties, _EXECUTORS)):
+            self._ended(batch, State.FAILED, why)
+            return
         batch.run = Run(
             self._shop, f"batch-{message.uuid}", work, conf=properties,
             env=batch_env(properties), uri=message.runtime_info.output_uri,
@@ -217,6 +222,7 @@ class Batches:
         parts = _NAME.fullmatch(name)
         if not parts:
             raise invalid(f"Invalid batch name: '{name}'")
+        checks.check_place(*parts.groups()[:2])
         whole = "projects/{}/locations/{}/batches/{}".format(*parts.groups())
         if (found := self._all.get(whole)) is None:
             raise not_found(f"Batch {whole}")
@@ -231,6 +237,7 @@ class Batches:
             raise invalid(f"Invalid parent: '{request.parent}'")
         if request.order_by not in ("", "create_time", "create_time desc", "create_time asc"):
             raise invalid(f"Invalid order: '{request.order_by}'")
+        checks.check_place(*parent.groups())
         wanted = terms(request.filter)
         inside = "projects/{}/locations/{}/".format(*parent.groups())
         sign = 1 if request.order_by in ("create_time", "create_time asc") else -1

@@ -9,17 +9,17 @@ from typing import Any
 from .items import GcsError
 from .machines import cores, has_image, has_machine, has_runtime, machine
 from .objects import Objects
+from .regions import REGIONS
 from .rpc import Code, RefusedError, invalid
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,49}[a-z0-9])?")
 _KEY = re.compile(r"[a-z][-_a-z0-9]{0,62}")
 _VALUE = re.compile(r"[-_a-z0-9]{0,63}")
-_REGION = re.compile(r"[a-z]+-[a-z]+\d+|global")
 _JOB = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _BATCH = re.compile(r"[a-z0-9][-a-z0-9]{2,61}[a-z0-9]")
 _REQUEST = re.compile(r"[A-Za-z0-9_-]{0,40}")
 _DAY = 86_400
-_CORES = 2000  # that a project may have at one time
+CORES = 2000  # that a project may have at one time
 _TTLS = {
     "idle_delete_ttl": (300, 14 * _DAY),
     "auto_delete_ttl": (600, 14 * _DAY),
@@ -37,10 +37,18 @@ ALLOW_ZERO = "dataproc:dataproc.allow.zero.workers"
 def check_place(project: str, region: str, request_id: str = "") -> None:
     if not project:
         raise invalid("Project id must not be empty")
-    if not _REGION.fullmatch(region):
-        raise invalid(f"Region '{region}' is invalid or not supported by this endpoint")
+    if region not in REGIONS and region != "global":
+        # Nobody is at the address of such a region, and this is what gRPC makes of the page there.
+        raise RefusedError(Code.UNIMPLEMENTED, "Received http2 header with status: 404")
     if not _REQUEST.fullmatch(request_id):
         raise invalid("Request id must be at most 40 letters, digits, underscores and hyphens")
+
+
+def over_quota(asked: int) -> str:
+    """What is said to who asks for more cores than a project may have; "" to all others."""
+    if asked <= CORES:
+        return ""
+    return f"Insufficient 'CPUS' quota. Requested {asked}.0, available {CORES}.0."
 
 
 def check_labels(labels: Mapping[str, str]) -> None:
@@ -88,8 +96,8 @@ def _check_machines(config: Any) -> None:
         if (uri := group.machine_type_uri) and not has_machine(uri):
             name = f"Machine type with name '{machine(uri)}'"
             raise invalid(f"{name} does not exist in zone '{zone}'.")
-    if (asked := sum(g.num_instances * cores(g.machine_type_uri) for g in groups)) > _CORES:
-        raise invalid(f"Insufficient 'CPUS' quota. Requested {asked}.0, available {_CORES}.0.")
+    if why := over_quota(sum(g.num_instances * cores(g.machine_type_uri) for g in groups)):
+        raise invalid(why)
     if compute.network_uri and compute.subnetwork_uri:
         raise invalid("Only one of network_uri and subnetwork_uri can be given")
     if software.image_version and not has_image(software.image_version):

@@ -17,6 +17,7 @@ from typing import Any
 from google.cloud.container_v1 import types
 
 from ..place import Place
+from .regions import REGIONS
 from .rpc import Call, Code, RefusedError, Service, invalid, not_found
 from .tokens import Tokens
 from .world import copied
@@ -209,18 +210,26 @@ def _admit(place: Place, tokens: Tokens) -> bool:
 
 def _parent(request: Any) -> tuple[str, str]:
     if not request.parent:
-        return request.project_id, request.zone
+        return request.project_id, _place(request.zone)
     if not (found := _PARENT.fullmatch(request.parent)):
         raise invalid(f"Parent '{request.parent}' is not projects/*/locations/*")
-    return found[1], found[2]
+    return found[1], _place(found[2])
 
 
 def _child(request: Any, last: str) -> Key:
     if not request.name:
-        return request.project_id, request.zone, last
+        return request.project_id, _place(request.zone), last
     if not (found := _CHILD.fullmatch(request.name)):
         raise invalid(f"Name '{request.name}' is not projects/*/locations/*/...")
-    return found[1], found[2], found[3]
+    return found[1], _place(found[2]), found[3]
+
+
+def _place(location: str) -> str:
+    """A region, a zone of one, or "-" for all."""
+    if location != "-" and re.sub("-[a-f]$", "", location) not in REGIONS:
+        text = f"Permission denied on 'locations/{location}' (or it may not exist)."
+        raise RefusedError(Code.PERMISSION_DENIED, text)
+    return location
 
 
 def _now() -> str:

@@ -50,7 +50,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         "Dataproc",
         "counts all that runs in a project against its quotas",
-        "refuses one cluster of more than 2,000 cores, and counts no others",
+        "refuses one cluster or batch of more than 2,000 cores, and counts no others",
         key="dataproc_quota",
     ),
     Deviation(

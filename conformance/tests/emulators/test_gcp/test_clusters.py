@@ -192,6 +192,8 @@ told[-1] = list(told[-1])
 more = config.secondary_worker_config
 told += [more.machine_type_uri, more.is_preemptible, more.preemptibility.name]
 told += [len(more.instance_names)]
+told += [refused(clusters.list_clusters, {**where, "region": "us-central9"})]
+told += [refused(batches.list_batches, parent=f"{parent}-a")]
 batch = {"pyspark_batch": {"main_python_file_uri": "gs://init/x.py"}}
 for wrong in ({"version": "0.9"}, {"properties": {"executor.memory": "1g"}}):
     told += [refused(batches.create_batch, parent=parent, batch_id="wrong",
@@ -203,6 +205,7 @@ for wrong in ({"version": "0.9"}, {"properties": {"executor.memory": "1g"}}):
         *(True, "Image version '9.9' is not supported.", *[True] * 6),
         ["INVALID_ARGUMENT"] * 5,
         *(True, [f"{'x' * 51}-m"], "custom-6-23040", True, "SPOT", 3),
+        *("UNIMPLEMENTED", "UNIMPLEMENTED"),
         *("INVALID_ARGUMENT", "INVALID_ARGUMENT"),
     ]
 

@@ -104,9 +104,16 @@ for name, count in (("many", 15), ("more", 15), ("most", 25)):
         told += ["made"]
     except Exception as error:
         told += [error.message.partition(".")[0]]
+large = {"pyspark_batch": {"main_python_file_uri": "gs://none/none.py"},
+         "runtime_config": {"properties": {"spark.executor.instances": "500"}}}
+try:
+    batches.create_batch(parent=parent, batch_id="large", batch=large).result(timeout=60)
+except Exception as error:
+    told += [error.message]
 """
     )
-    assert told == ["made", "made", "Insufficient 'CPUS' quota"]
+    over = "Insufficient 'CPUS' quota"
+    assert told == ["made", "made", over, f"{over}. Requested 2004.0, available 2000.0."]
 
 
 def test_deviation_dataproc_autoscaling(client: Client) -> None:
