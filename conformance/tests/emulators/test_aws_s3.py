@@ -144,6 +144,45 @@ print(keys())
         ]
 
 
+def test_a_bucket_is_at_the_address_of_its_region(tmp_path: Path) -> None:
+    with emulate("aws", pace=0) as clouds:
+        out = python(
+            f"""{_CLIENT}
+import requests
+eu, us = (boto3.client("s3", region_name=name) for name in ("eu-west-1", "us-east-2"))
+there = {{"CreateBucketConfiguration": {{"LocationConstraint": "eu-west-1"}}}}
+print(code(eu.create_bucket, Bucket="no"), code(us.create_bucket, Bucket="no", **there))
+s3.create_bucket(Bucket="far", **there)
+told = requests.get("https://far.s3.us-east-2.amazonaws.com/x", allow_redirects=False)
+print(told.status_code, told.headers["x-amz-bucket-region"], "Location" in told.headers)
+print("<Code>PermanentRedirect</Code>" in told.text,
+      "<Endpoint>far.s3.eu-west-1.amazonaws.com</Endpoint>" in told.text)
+for one in (us, s3):  # at another address, and at that of all regions: clients find the way
+    print(one.put_object(Bucket="far", Key="x", Body=b"12")["ResponseMetadata"]["HTTPStatusCode"],
+          one.head_bucket(Bucket="far")["BucketRegion"],
+          one.get_bucket_location(Bucket="far")["LocationConstraint"])
+print(eu.get_bucket_location(Bucket="data")["LocationConstraint"], code(us.get_object, Bucket="far",
+      Key="none"), code(us.list_objects_v2, Bucket="none"))
+s3.delete_object(Bucket="far", Key="x")
+s3.delete_bucket(Bucket="far")
+us = boto3.client("s3", region_name="us-east-2")  # one that has not learnt where it was
+us.create_bucket(Bucket="far", CreateBucketConfiguration={{"LocationConstraint": "us-east-2"}})
+print(us.head_bucket(Bucket="far")["BucketRegion"])
+""",
+            clouds.environ(),
+            tmp_path,
+        )
+        assert out.splitlines() == [
+            " ".join(["IllegalLocationConstraintException"] * 2),
+            "301 eu-west-1 False",
+            "True True",
+            *["200 eu-west-1 eu-west-1"] * 2,
+            "None NoSuchKey NoSuchBucket",
+            "us-east-2",
+        ]
+        assert clouds.control.count("aws:s3.PutObject") == 4  # each is asked for twice
+
+
 @pytest.mark.spark
 def test_what_spark_reads_is_logged_and_struck(tmp_path: Path) -> None:
     pytest.importorskip("pyspark")

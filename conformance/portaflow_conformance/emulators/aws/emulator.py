@@ -72,6 +72,7 @@ class AwsEmulator(Emulator):
         self.store, self._s3, self._front = store.port, s3.port, front.port
         for bucket in self.place.buckets:
             Store(store.port, KEY, SECRET).make_bucket(bucket)
+            s3.regions.made(bucket, REGION)
 
     def _reached_by_jobs(self) -> Mapping[str, int]:
         routes: dict[str, int] = {}

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
-_CREDENTIAL = re.compile(r"Credential=([^/,]+)/")
-_HOST = re.compile(r"(?:(?P<bucket>.+)\.)?s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com(?::\d+)?")
+_CREDENTIAL = re.compile(r"Credential=([^/,]+)/\d+/([^/,]+)/")
+_HOST = re.compile(
+    r"(?:(?P<bucket>.+)\.)?s3(?:[.-](?P<region>[a-z0-9-]+))?\.amazonaws\.com(?::\d+)?"
+)
 # Of the operations on a bucket or on an object by one verb: that whose mark the query has.
 _OF_BUCKET = {
     "GET": ("uploads:ListMultipartUploads", "versions:ListObjectVersions",
@@ -36,6 +38,8 @@ class S3Call:
     bucket: str
     key: str
     params: Mapping[str, str]
+    region: str  # of the address; "" for the one that all regions share
+    signed: str  # the region that a header of the call is signed for
 
     @classmethod
     def read(cls, verb: str, target: str, headers: Mapping[str, str]) -> S3Call:
@@ -51,7 +55,9 @@ class S3Call:
         params = {k: v for k, v in query.items() if not k.lower().startswith("x-amz-")}
         params |= {name: value for name, value in (("Bucket", bucket), ("Key", key)) if value}
         operation = _named(verb, bucket, key, query, "x-amz-copy-source" in headers)
-        return cls(operation, signed[1] if signed else credential, bucket, key, params)
+        principal, region = signed.groups() if signed else (credential, "")
+        at = (found["region"] if found else None) or ""
+        return cls(operation, principal, bucket, key, params, at, region)
 
 
 def _named(verb: str, bucket: str, key: str, query: Mapping[str, str], copies: bool) -> str:
@@ -66,13 +72,21 @@ def _named(verb: str, bucket: str, key: str, query: Mapping[str, str], copies: b
     return verb
 
 
-def error(status: int, code: str, message: str, verb: str) -> bytes:
-    """A whole answer."""
-    said = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-    body = f'<?xml version="1.0" encoding="UTF-8"?>\n{said}'.encode()
+def error(
+    status: int, code: str, message: str, verb: str, more: Mapping[str, str] = {}, home: str = ""
+) -> bytes:
+    """A whole answer. `more` stands beside the message, `home` is the region of the bucket."""
+    told = {"Code": code, "Message": message, **more}
+    said = "".join(f"<{name}>{text}</{name}>" for name, text in told.items())
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{said}</Error>'.encode()
     head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\n"
-    head += f"Content-Length: {len(body)}\r\n\r\n"
+    head += f"{region_header(home)}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + (b"" if verb == "HEAD" else body)
+
+
+def region_header(region: str) -> str:
+    """The line that tells where a bucket is; "" for none."""
+    return f"x-amz-bucket-region: {region}\r\n" if region else ""
 
 
 def without(listing: bytes, hidden: Callable[[str], bool]) -> bytes:

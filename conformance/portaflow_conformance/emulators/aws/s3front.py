@@ -16,7 +16,7 @@ from ..control import Fault
 from ..faults import LOST, abort_socket, struck
 from ..place import Place
 from ..threads import ThreadServer, linger
-from . import s3calls
+from . import s3calls, s3regions
 from .keys import Keys
 from .rest import RefusedError
 from .s3calls import S3Call
@@ -25,7 +25,7 @@ from .s3tunnel import Head, Tunnel
 
 _NEW = ("PutObject", "CopyObject", "CompleteMultipartUpload")
 _LISTS = ("ListObjectsV2", "ListObjects")
-
+_PLACES = ("CreateBucket", "DeleteBucket", "GetBucketLocation", "HeadBucket")
 
 _HANDSHAKE = 30.0  # seconds
 
@@ -38,6 +38,7 @@ class S3Front(ThreadServer):
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(pem)
         self._place, self._store, self._keys = place, store, keys
+        self.regions = s3regions.Regions()
         self._lock = threading.Lock()
         self._hidden: dict[tuple[str, str], float] = {}
 
@@ -64,11 +65,15 @@ class S3Front(ThreadServer):
         effect = fault.effect if fault else ""
 
         def apply() -> bytes:
+            if refused := self._misplaced(tunnel, head, call, verb):
+                return refused
             if effect == "hide" and call.operation in _NEW and fault is not None:
                 with self._lock:
                     self._hidden[call.bucket, call.key] = time.monotonic() + fault.seconds
             if call.operation in _LISTS and self._late(call.bucket):
                 tunnel.send(head, lambda listing: self._behind(call.bucket, listing))
+            elif call.operation in _PLACES:
+                self._place_of(tunnel, head, call, silent=effect in LOST)
             else:
                 tunnel.send(head, silent=effect in LOST)
             return b""
@@ -89,6 +94,27 @@ class S3Front(ThreadServer):
             answer = struck(fault, apply, refuse)
         if answer:
             tunnel.refuse(head, answer)
+
+    def _misplaced(self, tunnel: Tunnel, head: Head, call: S3Call, verb: str) -> bytes:
+        """The answer to what should have gone to another region."""
+        if call.operation == "CreateBucket":
+            return s3regions.refused(call, s3regions.wanted(tunnel.body(head)), verb)
+        return self.regions.elsewhere(call, verb)
+
+    def _place_of(self, tunnel: Tunnel, head: Head, call: S3Call, *, silent: bool) -> None:
+        """Do a call that places a bucket, or tells of its place."""
+        region = s3regions.wanted(tunnel.body(head))
+        home = self.regions.home(call.bucket) or s3regions.FIRST
+        if call.operation == "GetBucketLocation":
+            tunnel.send(head, lambda _: s3regions.location(home), silent=silent)
+        elif call.operation == "HeadBucket":
+            tunnel.send(head, more=s3calls.region_header(home), silent=silent)
+        elif tunnel.send(head, silent=silent) >= 300:
+            return
+        elif call.operation == "CreateBucket":
+            self.regions.made(call.bucket, region)
+        else:
+            self.regions.gone(call.bucket)
 
     def _late(self, bucket: str) -> bool:
         now = time.monotonic()

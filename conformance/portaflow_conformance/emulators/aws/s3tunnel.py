@@ -99,6 +99,12 @@ class Wire:
             count -= len(piece)
             yield piece
 
+    def ahead(self, count: int) -> bytes:
+        """The next `count` bytes, of which the memory has room; they stay to be had."""
+        while len(self) < count:
+            self._must()
+        return bytes(self._view[self._from : self._from + count])
+
     def _must(self) -> None:
         if not self.more():
             raise EOFError("the connection has ended in the middle")
@@ -133,15 +139,26 @@ class Tunnel:
             return None
         return Head.parse(self._here.until(b"\r\n\r\n"))
 
+    def body(self, head: Head) -> bytes:
+        """The body of a small call, which is still to be sent."""
+        waits = "expect" in head.headers or head.chunked
+        return b"" if waits else self._here.ahead(min(head.length, _SMALL))
+
     def send(
-        self, head: Head, change: Callable[[bytes], bytes] | None = None, *, silent: bool = False
-    ) -> None:
-        """Do one call. `change` gets the whole body of an answer that is OK; `silent` keeps the
-        answer from the client."""
+        self,
+        head: Head,
+        change: Callable[[bytes], bytes] | None = None,
+        *,
+        more: str = "",
+        silent: bool = False,
+    ) -> int:
+        """Do one call; the status of its answer. `change` gets the whole body of an answer that is
+        OK, `more` are lines for its head; `silent` keeps the answer from the client."""
         there = self._connected()
         answer, whole = self._asked(head, there)
         self.closes = head.closes or answer.closes or not whole
         raw = answer.raw if whole else _closing(answer.raw)
+        raw = raw[:-2] + more.encode() + b"\r\n"
         bare = head.first.startswith("HEAD ") or answer.status in (204, 304)
         if silent:
             _relay(there, answer, _drop, bare)
@@ -157,6 +174,7 @@ class Tunnel:
             _relay(there, answer, out.put, bare)
             out.flush()
         there.before = _nothing
+        return answer.status
 
     def refuse(self, head: Head, answer: bytes) -> None:
         """Answer without the store."""
