@@ -56,13 +56,17 @@ class Bucket(ObjectStore):
     def store(self, bucket: str) -> Any:
         """Obstore's store of a bucket, with the credentials that the settings name."""
 
+    def region_of(self, bucket: str) -> str:
+        """Where a bucket is; "" when it cannot be told, or does not matter."""
+        return ""
+
     def url(self, key: str) -> str:
         return f"{self.root}/{key}"
 
     def filesystem(self) -> ObjectFileSystem:
         from .objects import ObjectFileSystem  # with fsspec, which no plan needs
 
-        return ObjectFileSystem(self.scheme, self.store, self.advice)
+        return ObjectFileSystem(self.scheme, self.store, self.advice, self.region_of)
 
     def check(self) -> Iterable[Finding]:
         """Do once what every run does here."""

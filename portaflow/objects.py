@@ -30,15 +30,18 @@ _PAGE = 1000
 
 
 class ObjectFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed
-    """The buckets of one account. `store` makes obstore's store of one; paths are
-    `bucket/key`, with or without the scheme."""
+    """The buckets of one account. `store` makes obstore's store of one, `region_of` tells where
+    one is; paths are `bucket/key`, with or without the scheme."""
 
     cachable = False  # what another process writes is seen
 
-    def __init__(self, scheme: str, store: Callable[[str], Any], advice: Advice) -> None:
+    def __init__(
+        self, scheme: str, store: Callable[[str], Any], advice: Advice,
+        region_of: Callable[[str], str],
+    ) -> None:  # fmt: skip
         super().__init__()
         self.protocol = scheme
-        self._make, self._advice = store, advice
+        self._make, self._advice, self._region_of = store, advice, region_of
         self._stores: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -74,7 +77,7 @@ class ObjectFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
             yield
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error):
-                raise refused(self.unstrip_protocol(path), error, self._advice) from error
+                raise self._refused(path, error) from error
             raise FileNotFoundError(self.unstrip_protocol(path)) from error
         except (OSError, ValueError, BackendError):
             raise
@@ -83,7 +86,10 @@ class ObjectFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
 
             if not isinstance(error, BaseError):
                 raise
-            raise refused(self.unstrip_protocol(path), error, self._advice) from error
+            raise self._refused(path, error) from error
+
+    def _refused(self, path: str, error: Exception) -> Exception:
+        return refused(self.unstrip_protocol(path), error, self._advice, self._region_of)
 
     # -- contents
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import RejectedError, UnavailableError
@@ -32,8 +33,13 @@ class Advice:
     unreachable: str
 
 
-def refused(uri: str, error: Exception, advice: Advice) -> Exception:
-    """The error to raise for obstore's, met with the object at `uri`."""
+def refused(
+    uri: str, error: Exception, advice: Advice, region_of: Callable[[str], str]
+) -> Exception:
+    """The error to raise for obstore's, met with the object at `uri`.
+
+    `region_of` tells where a bucket is, which obstore does not; "" when nobody knows.
+    """
     text, kind = str(error), type(error).__name__
     if kind == "AlreadyExistsError":
         return FileExistsError(uri)
@@ -44,10 +50,12 @@ def refused(uri: str, error: Exception, advice: Advice) -> Exception:
         return UnavailableError(f"{told}; {advice.unreachable}")
     where = f"{uri}: {_cause(text)}"
     code = found[1] or found[2] if (found := _CODE.search(text)) else ""
+    bucket = uri.partition("://")[2].partition("/")[0]
     if code == "NoSuchBucket":
-        bucket = uri.partition("://")[2].partition("/")[0]
         return RejectedError(f"{where}; {advice.missing.format(bucket=bucket)}")
     if code in _REGION or "incorrectly configured region" in text:
+        region = region_of(bucket)
+        where = f"{uri}: its bucket is in another region, {region}" if region else where
         return RejectedError(f"{where}; {advice.region}")
     status = int(found[1]) if (found := re.search(r"status code: (\d{3})", text)) else 0
     if kind == "UnauthenticatedError" or status == 401 or code in _CREDENTIALS:

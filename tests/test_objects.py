@@ -307,8 +307,15 @@ SAID = "Error performing GET https://x in 1ms - Server returned non-2xx status c
 def test_an_error_is_ours_and_says_what_helps(
     error: Exception, kind: type[Exception], told: str
 ) -> None:
-    made = refused("s3://b/k", error, ADVICE)
+    made = refused("s3://b/k", error, ADVICE, lambda bucket: "")
     assert (type(made), str(made)) == (kind, told)
+
+
+def test_a_bucket_elsewhere_is_told_with_its_region() -> None:
+    error = GenericError("this normally indicates an incorrectly configured region")
+    made = refused("s3://b/k", error, ADVICE, lambda bucket: f"the region of {bucket}")
+    told = "s3://b/k: its bucket is in another region, the region of b; set the region"
+    assert str(made) == told
 
 
 def test_nothing_is_imported_before_a_store_is_used() -> None:

@@ -37,7 +37,8 @@ class S3(Bucket):
         rights="allow s3:ListBucket on the bucket and s3:GetObject, s3:PutObject, "
         "s3:DeleteObject, s3:AbortMultipartUpload on its objects",
         missing="make it with `aws s3 mb s3://{bucket}`, or correct the target's `root`",
-        region="set the target's `region` to that of the bucket; `aws s3api head-bucket` tells it",
+        region="set the `region` of the target's store to that of the bucket; "
+        "`aws s3api head-bucket` tells it",
         unreachable="look at the network, and whether the target's `region` is one of AWS",
     )
 
@@ -62,6 +63,15 @@ class S3(Bucket):
             plain = endpoint.startswith("http://")
             settings["client_options"] = {**settings["client_options"], "allow_http": plain}
         return S3Store(bucket, credential_provider=provider, region=region, **settings)
+
+    def region_of(self, bucket: str) -> str:
+        answer: Any
+        try:
+            answer = connect(self.config).client("s3").head_bucket(Bucket=bucket)
+        except Exception as error:  # S3 tells it to who may not see the bucket, too
+            answer = getattr(error, "response", {})
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return str(headers.get("x-amz-bucket-region", ""))
 
     def spark_conf(self, cloud: str = "") -> Mapping[str, str]:
         """AWS reads s3:// by itself; other engines by the connector that Hadoop has for it."""

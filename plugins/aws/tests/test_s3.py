@@ -103,6 +103,25 @@ told += [said(fs(region="mars-1").ls, "s3://mine/p")]
     assert "whether the target's `region` is one of AWS" in told[1][1]
 
 
+def test_the_region_of_a_bucket_is_told_when_it_is_another(run: Run) -> None:
+    told = run("""
+import boto3
+there = {"LocationConstraint": "eu-west-1"}
+boto3.client("s3").create_bucket(Bucket="far", CreateBucketConfiguration=there)
+one, at = fs("s3://far/p"), "s3://far/p/x"
+for call in (one.cat_file, one.ls, one.rm_file, lambda p: one.pipe_file(p, b"1"), one.exists):
+    told += [said(call, at)]
+told += [said(fs("s3://far/p", region="eu-west-1").pipe_file, at, b"2")]
+os.environ["AWS_SECRET_ACCESS_KEY"] = "of-somebody-else"
+told += [said(fs("s3://far/p").ls, at)]
+""")
+    wrong = "s3://far/p/x: its bucket is in another region, eu-west-1; set the `region` of"
+    for kind, text, again in [*told[:5], told[6]]:
+        assert (kind, again) == ("RejectedError", False)
+        assert text.startswith(wrong)
+    assert told[5] == []
+
+
 def test_settings_are_for_jobs_and_hold_no_secret() -> None:
     from portaflow_aws.s3 import S3, Config
 
