@@ -24,6 +24,7 @@ from portaflow.errors import (
     QuotaError,
     RejectedError,
     UnavailableError,
+    advised,
 )
 
 _CONNECT, _READ = 5, 60  # seconds until a connection is there, and between two bytes
@@ -38,6 +39,7 @@ _REGION = "set `region` in the target, or AWS_REGION"
 _RIGHT = "give its role or user the right to do this"
 _RENEW = "log in again (`aws sso login`) or renew the keys"
 _CLOCK = "set this machine's clock"
+LARGER = "wait for what runs to end, or ask AWS for a larger quota"
 
 _DENIED: Mapping[str, str] = {
     "AccessDenied": _RIGHT,
@@ -231,9 +233,8 @@ def _answered(what: str, error: Any) -> BackendError:
     if name in _MISSING or name.endswith(".NotFound") or _NO_SUCH.search(message):
         return NotFoundError(text)
     if name in _QUOTA or any(w in message.lower() for w in ("limit", "quota", "exceeded")):
-        return QuotaError(f"{text}; wait for what runs to end, or ask AWS for a larger quota")
-    helps = (fix for words, fix in _REJECTED.items() if re.search(words, message, re.IGNORECASE))
-    return RejectedError("; ".join(filter(None, (text, next(helps, "")))))
+        return QuotaError(f"{text}; {LARGER}")
+    return RejectedError(advised(text, message, _REJECTED))
 
 
 def _unasked(what: str, error: Any, access: Access | None) -> BackendError:

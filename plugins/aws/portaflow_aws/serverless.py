@@ -32,10 +32,11 @@ from portaflow.backend import (
     Verdict,
 )
 from portaflow.errors import NotFoundError, RejectedError, UnavailableError
+from portaflow.spark import conf_fit
 
 from . import asked, check, workers
 from .application import Applications
-from .connect import Access, answered, told
+from .connect import LARGER, Access, answered, told
 from .logs import Logs
 from .step import TO_GCS
 
@@ -50,7 +51,7 @@ _OURS = {
     "spark.submit.deployMode": "EMR Serverless decides it",
 }
 _WORDS = {
-    Cause.CAPACITY: ("capacity", "quota", "limit exceeded"),
+    Cause.CAPACITY: ("capacity", "quota", "limit exceeded", "service limit"),
     Cause.DENIED: ("access denied", "accessdenied", "not authorized"),
     Cause.INFRA: ("internal", "application was terminated"),
 }
@@ -102,16 +103,10 @@ class RunDriver(Driver[JobSpec]):
         }
 
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
-        fits: dict[str, Fit] = {}
-        for key in spec.conf:
-            if key.startswith(TO_GCS):
-                why = "EMR Serverless has no connector to gs://, and no place for a key; use emr"
-                fits["conf"] = Fit(Verdict.REFUSED, why)
-            elif key in _OURS:
-                fits["conf"] = Fit(Verdict.REFUSED, f"{key}: {_OURS[key]}")
-            elif not key.startswith("spark."):
-                why = f"{key}: Spark takes only what begins with spark."
-                fits["conf"] = Fit(Verdict.REFUSED, why)
+        fits = conf_fit(spec.conf, _OURS)
+        if any(key.startswith(TO_GCS) for key in spec.conf):
+            why = "EMR Serverless has no connector to gs://, and no place for a key; use emr"
+            fits["conf"] = Fit(Verdict.REFUSED, why)
         try:
             cores, memory = workers.worker(spec.size)
             fits["size"] = _near(f"the driver and each executor: {cores} cores, {memory} GiB")
@@ -338,9 +333,10 @@ def _verdict(state: str, details: str) -> Status:
         return Status(state=State.STOPPED, reason=f"its time-to-live was over: {details}")
     cause = next((c for c, words in _WORDS.items() if any(w in said for w in words)), Cause.USER)
     code = re.search(r"ExitCode: (\d+)", details)
+    helps = f"; {LARGER}" if cause is Cause.CAPACITY else ""
     return Status(
         state=State.FAILED,
-        reason=details or "it has ended badly",
+        reason=f"{details}{helps}" or "it has ended badly",
         exit_code=int(code[1]) if code else None,
         cause=cause,
     )
