@@ -142,12 +142,12 @@ class Field:
     def fault(self, effect: Any, operation: str, **more: Any) -> Fault:
         return self.control.order(Fault(effect=effect, operation=operation, **more))
 
-    def operations(self, target: str) -> list[str]:
-        """What a run without a fault calls, by name: the operations of this target's drivers."""
-        before = Counter(c.operation for c in self.control.seen())
+    def calls(self, target: str) -> dict[str, int]:
+        """What a run without a fault calls, and how often: operations of this target's drivers."""
+        began = time.time()
         assert self.run(target).code == 0
-        after = Counter(c.operation for c in self.control.seen())
-        return sorted(op for op in after - before if not _inside(op))
+        made = Counter(c.operation for c in self.control.seen() if c.time >= began)
+        return {op: made[op] for op in sorted(made) if not _inside(op)}
 
     def audit(self, target: str) -> dict[str, list[str]]:
         """What is alive, and what was made."""

@@ -36,7 +36,7 @@ _PASSING: dict[str, tuple[dict[str, Any], ...]] = {
 
 @pytest.fixture(scope="module")
 def operations(everywhere: Field) -> dict[str, list[str]]:
-    return {target: everywhere.operations(target) for target in TARGETS}
+    return {target: list(everywhere.calls(target)) for target in TARGETS}
 
 
 def test_no_driver_watches_so_none_loses_a_watch(operations: dict[str, list[str]]) -> None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,279 +21,215 @@ from kubernetes.config import load_kube_config
 
 from .field import Field
 
-_S3 = (
-    *("--set", "store.backend=s3", "--set", "store.root=s3://portaflow/store"),
-    *("--set", "store.key_provider=jceks://gs@portaflow/keys"),
-)
-"""A store of the other cloud, whose credentials are right."""
+Settings = dict[str, str]
+Env = dict[str, str | None]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Row:
-    """`words` is what the error must say: what is wrong, then what helps."""
+    """`wrong` and `helps` are what the error must say."""
 
     target: str
-    sets: tuple[str, ...] = ()
-    env: dict[str, str | None] = field(default_factory=dict)
+    wrong: str
+    helps: str
+    cause: str = ""  # of the task or cluster that failed; "" when no run began
+    _: KW_ONLY
+    sets: Settings = field(default_factory=dict)  # of the target
+    env: Env = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
     cluster: dict[str, Any] = field(default_factory=dict)
     denied: str = ""  # the call that is not allowed
-    words: tuple[str, str]
-    cause: str = ""  # of the task or cluster that failed; "" when no run began
     code: int = 1
 
 
-def _set(path: str, value: str) -> tuple[str, str]:
-    return "--set", f"{path}={value}"
+_S3 = {
+    "store.backend": "s3",
+    "store.root": "s3://portaflow/store",
+    "store.key_provider": "jceks://gs@portaflow/keys",
+}
+"""A store of the other cloud, whose credentials are right."""
 
-
-_WRONG_AWS: dict[str, str | None] = {
+_WRONG_AWS: Env = {
     "AWS_ACCESS_KEY_ID": "AKIAWRONGWRONGWRONG0", "AWS_SECRET_ACCESS_KEY": "wrong",
 }  # fmt: skip
-_NO_AWS: dict[str, str | None] = dict.fromkeys(_WRONG_AWS)
-_WRONG_GCP: dict[str, str | None] = {"GOOGLE_APPLICATION_CREDENTIALS": "wrong-key.json"}
-_NO_GCP: dict[str, str | None] = {"GOOGLE_APPLICATION_CREDENTIALS": None}
-_PROFILE: dict[str, str | None] = {"AWS_SHARED_CREDENTIALS_FILE": "wrong-profile"}
-_LOGIN, _INVALID = "gcloud auth application-default login", "security token included"
+_NO_AWS: Env = dict.fromkeys(_WRONG_AWS)
+_WRONG_GCP: Env = {"GOOGLE_APPLICATION_CREDENTIALS": "wrong-key.json"}
+_NO_GCP: Env = {"GOOGLE_APPLICATION_CREDENTIALS": None}
+_PROFILE: Env = {"AWS_SHARED_CREDENTIALS_FILE": "wrong-profile"}
+_LOGIN, _WHO = "gcloud auth application-default login", "aws sts get-caller-identity"
 _UNKNOWN = "Request had invalid authentication credentials"
-_WHO, _RIGHT = "aws sts get-caller-identity", "give its role or user the right"
-_ROLE = "give the account a role"
-
-CREDENTIALS = {
-    "s3": Row(target="emr", env=_WRONG_AWS, words=("InvalidAccessKeyId", _WHO)),
-    "s3, none": Row(target="emr", env=_NO_AWS, words=("there are no credentials", _WHO)),
-    "gcs": Row(target="batches", env=_WRONG_GCP, words=("invalid_grant", _LOGIN)),
-    "gcs, none": Row(target="batches", env=_NO_GCP, words=("were not found", _LOGIN)),
-    "emr": Row(
-        target="emr", sets=_set("compute.profile", "wrong"), env=_PROFILE,
-        words=(_INVALID, _WHO), cause="denied",
-    ),
-    "emr-serverless": Row(
-        target="serverless", sets=_set("compute.profile", "wrong"), env=_PROFILE,
-        words=(_INVALID, _WHO), cause="denied",
-    ),
-    "eks": Row(
-        target="eks", sets=_set("container.profile", "wrong"), env=_PROFILE,
-        words=(_INVALID, _WHO), cause="denied",
-    ),
-    "profile": Row(
-        target="emr", sets=_set("compute.profile", "nonesuch"),
-        words=("nonesuch", "correct `profile` in the target"), cause="denied",
-    ),
-    "dataproc": Row(
-        target="dataproc", sets=_S3, env=_WRONG_GCP, words=(_UNKNOWN, _LOGIN),
-        cause="denied",
-    ),
-    "dataproc-serverless": Row(
-        target="batches", sets=_S3, env=_WRONG_GCP, words=(_UNKNOWN, _LOGIN),
-        cause="denied",
-    ),
-    "gke": Row(
-        target="gke", sets=_S3, env=_WRONG_GCP, words=(_UNKNOWN, _LOGIN), cause="denied"
-    ),
-    "kubernetes": Row(
-        target="kubernetes", env={"KUBECONFIG": "wrong-kubeconfig"},
-        words=("does not know who we are", "kubectl config view"), cause="denied",
-    ),
-    "kubernetes, none": Row(
-        target="kubernetes", env={"KUBECONFIG": "/nonesuch"},
-        words=("/nonesuch", "kubectl config view"), cause="denied",
-    ),
-}  # fmt: skip
-
-PERMISSIONS = {
-    "s3": Row(
-        target="emr", denied="aws:s3.PutObject",
-        words=("AccessDenied", "allow s3:ListBucket on the bucket"),
-    ),
-    "gcs": Row(
-        target="batches", denied="gcp:storage.objects.insert",
-        words=("AccessDenied", "roles/storage.objectUser"),
-    ),
-    **{
-        name: Row(target=target, denied=f"aws:{call}", words=(right, _RIGHT), cause="denied")
-        for name, target, call, right in (
-            ("emr", "emr", "emr.RunJobFlow", "elasticmapreduce:RunJobFlow"),
-            ("emr, to look", "emr", "emr.ListClusters", "elasticmapreduce:ListClusters"),
-            ("step", "emr", "emr.AddJobFlowSteps", "elasticmapreduce:AddJobFlowSteps"),
-            ("run", "serverless", "emr-serverless.StartJobRun", "emr-serverless:StartJobRun"),
-            ("eks", "eks", "eks.DescribeCluster", "eks:DescribeCluster"),
-        )
-    },
-    **{
-        name: Row(target=target, denied=f"gcp:{call}", words=(what, _ROLE), cause="denied")
-        for name, target, call, what in (
-            ("dataproc", "dataproc", "dataproc.CreateCluster", "cluster 'pf-p-c-"),
-            ("dataproc, to look", "dataproc", "dataproc.GetCluster", "cluster 'pf-p-c-"),
-            ("job", "dataproc", "dataproc.SubmitJob", "job 'pf-p-t-"),
-            ("batch", "batches", "dataproc.CreateBatch", "job 'pf-p-t-"),
-            ("gke", "gke", "container.GetCluster", "cluster 'portaflow'"),
-        )
-    },
-    "kubernetes": Row(
-        target="kubernetes", sets=_set("container.context", "viewer"), cause="denied",
-        words=('cannot create resource "jobs"', "kubectl auth can-i --list"),
-    ),
-}  # fmt: skip
-
-REGIONS = {
-    "s3": Row(
-        target="emr", sets=_set("store.region", "eu-nowhere-9"),
-        words=("s3.eu-nowhere-9.amazonaws.com", "whether the target's `region` is one of AWS"),
-    ),
-    **{
-        name: Row(
-            target=name, sets=_set(f"{kind}.region", "eu-nowhere-9"), cause="user",
-            words=("'eu-nowhere-9' is no region", "set `region` in the target"),
-        )
-        for name, kind in (("emr", "compute"), ("serverless", "compute"), ("eks", "container"))
-    },
-    **{
-        name: Row(
-            target=name, sets=_set("compute.region", "nowhere"), cause="user",
-            words=("Region 'nowhere' is invalid", "correct `region` in the target"),
-        )
-        for name in ("dataproc", "batches")
-    },
-    "gke": Row(
-        target="gke", sets=_set("container.location", "europe-nowhere9"), cause="user",
-        words=("no cluster 'portaflow' in europe-nowhere9", "correct `cluster`, `location`"),
-    ),
-}  # fmt: skip
-
-MISSING = {
-    "bucket of s3": Row(
-        target="emr", sets=_set("store.root", "s3://nonesuch/store"),
-        words=("s3://nonesuch/store", "make it with `aws s3 mb s3://nonesuch`"),
-    ),
-    "bucket of gcs": Row(
-        target="batches", sets=_set("store.root", "gs://nonesuch/store"),
-        words=("gs://nonesuch/store", "make it with `gcloud storage buckets create gs://nonesuch`"),
-    ),
-    **{
-        f"staging bucket of {name}": Row(
-            target=name, sets=_set("compute.staging_bucket", "nonesuch"), cause="user",
-            words=("bucket does not exist 'nonesuch'", "correct `staging_bucket`"),
-        )
-        for name in ("dataproc", "batches")
-    },
-    **{
-        f"image of {name}": Row(
-            target=name, task={"image": "registry.example.com/nonesuch:1"}, cause="user",
-            words=("'registry.example.com/nonesuch:1' cannot be had", "see its name, the registry"),
-        )
-        for name in ("kubernetes", "eks", "gke")
-    },
-    **{
-        f"release of {name}": Row(
-            target=name, sets=_set("compute.release", "emr-9.9.9"), cause="user",
-            words=("emr-9.9.9", "correct `release` in the target"),
-        )
-        for name in ("emr", "serverless")
-    },
-    "image of dataproc": Row(
-        target="dataproc", sets=_set("compute.image_version", "9.9-debian99"), cause="user",
-        words=("9.9-debian99", "correct `image_version` in the target"),
-    ),
-    "runtime of batches": Row(
-        target="batches", sets=_set("compute.runtime_version", "'9.9'"), cause="user",
-        words=("Runtime version '9.9'", "correct `runtime_version` in the target"),
-    ),
-    **{
-        f"cluster of {name}": Row(
-            target=name, sets=_set("container.cluster", "nonesuch"), cause="user",
-            words=("no cluster 'nonesuch'", "correct `cluster`"),
-        )
-        for name in ("eks", "gke")
-    },
-    "namespace": Row(
-        target="kubernetes", sets=_set("container.namespace", "nonesuch"), cause="user",
-        words=('namespaces "nonesuch" not found', "kubectl create namespace nonesuch"),
-    ),
-    "account of pods": Row(
-        target="kubernetes", sets=_set("container.service_account", "nonesuch"), cause="denied",
-        words=("its pod cannot be made", 'serviceaccount "nonesuch" not found'),
-    ),
-    "secret of kubernetes": Row(
-        target="kubernetes", task={"secrets": {"TOKEN": "nonesuch"}}, cause="user",
-        words=('secret "nonesuch" not found', "make what is missing, in the namespace"),
-    ),
-}  # fmt: skip
-
-TYPES = {
-    "emr": Row(
-        target="emr", sets=_set("compute.instance_types", '["m9.huge"]'), cause="user",
-        words=("'m9.huge' is not supported", "correct `instance_types`"),
-    ),
-    "dataproc": Row(
-        target="dataproc", sets=_set("compute.machine_type", "n9-huge-1"), cause="user",
-        words=("'n9-huge-1' does not exist", "correct `machine_type`"),
-    ),
-    "emr, too large": Row(
-        target="emr", cluster={"size": {"cpu": 4000}}, code=2,
-        words=("no known machine type has 4000 cores", "make the size smaller"),
-    ),
-    "dataproc, too large": Row(
-        target="dataproc", cluster={"size": {"cpu": 4000}}, code=2,
-        words=("no known machine type has 4000 cores", "make the size smaller"),
-    ),
-    "serverless, too large": Row(
-        target="serverless", task={"size": {"cpu": 64}}, code=2,
-        words=("t: backend 'emr-serverless'", "at most 16 and 120"),
-    ),
-}  # fmt: skip
+_KUBECONFIG = "kubectl config view"
 
 
-QUOTAS = {
-    "emr": Row(
-        target="emr",
-        cluster={"workers": 600},
-        cause="capacity",
-        words=("more vCPU capacity than your current vCPU limit of 2000", "ec2-request"),
-    ),
-    "dataproc": Row(
-        target="dataproc",
-        cluster={"workers": 1200},
-        cause="capacity",
-        words=("Insufficient 'CPUS' quota", "wait for what runs to end, or ask Google for more"),
-    ),
-    "kubernetes": Row(
-        target="kubernetes",
-        task={"timeout": 4},
-        cause="user",
-        sets=_set("container.namespace", "full"),
-        words=("timed out after 4 s", "exceeded quota: none, requested: pods=1"),
-    ),
+def _credentials() -> Iterator[tuple[str, Row]]:
+    yield "s3", Row("emr", "InvalidAccessKeyId", _WHO, env=_WRONG_AWS)
+    yield "s3, none", Row("emr", "there are no credentials", _WHO, env=_NO_AWS)
+    yield "gcs", Row("batches", "invalid_grant", _LOGIN, env=_WRONG_GCP)
+    yield "gcs, none", Row("batches", "were not found", _LOGIN, env=_NO_GCP)
+    for name, kind in (("emr", "compute"), ("serverless", "compute"), ("eks", "container")):
+        profile = {f"{kind}.profile": "wrong"}
+        told = ("security token included", _WHO, "denied")
+        yield name, Row(name, *told, sets=profile, env=_PROFILE)
+    for name in ("dataproc", "batches", "gke"):
+        yield name, Row(name, _UNKNOWN, _LOGIN, "denied", sets=_S3, env=_WRONG_GCP)
+    sets = {"compute.profile": "nonesuch"}
+    yield "profile", Row("emr", "nonesuch", "correct `profile` in the target", "denied", sets=sets)
+    for name, wrong, file in (
+        ("kubernetes", "does not know who we are", "wrong-kubeconfig"),
+        ("kubernetes, none", "/nonesuch", "/nonesuch"),
+    ):
+        yield name, Row("kubernetes", wrong, _KUBECONFIG, "denied", env={"KUBECONFIG": file})
+
+
+def _permissions() -> Iterator[tuple[str, Row]]:
+    put = "aws:s3.PutObject", "gcp:storage.objects.insert"
+    helps = "allow s3:ListBucket on the bucket", "roles/storage.objectUser"
+    yield "s3", Row("emr", "AccessDenied", helps[0], denied=put[0])
+    yield "gcs", Row("batches", "AccessDenied", helps[1], denied=put[1])
+    for name, target, call, right in (
+        ("emr", "emr", "emr.RunJobFlow", "elasticmapreduce:RunJobFlow"),
+        ("emr, to look", "emr", "emr.ListClusters", "elasticmapreduce:ListClusters"),
+        ("step", "emr", "emr.AddJobFlowSteps", "elasticmapreduce:AddJobFlowSteps"),
+        ("run", "serverless", "emr-serverless.StartJobRun", "emr-serverless:StartJobRun"),
+        ("eks", "eks", "eks.DescribeCluster", "eks:DescribeCluster"),
+    ):
+        fix = "give its role or user the right"
+        yield name, Row(target, right, fix, "denied", denied=f"aws:{call}")
+    for name, target, call, what in (
+        ("dataproc", "dataproc", "dataproc.CreateCluster", "cluster 'pf-p-c-"),
+        ("dataproc, to look", "dataproc", "dataproc.GetCluster", "cluster 'pf-p-c-"),
+        ("job", "dataproc", "dataproc.SubmitJob", "job 'pf-p-t-"),
+        ("batch", "batches", "dataproc.CreateBatch", "job 'pf-p-t-"),
+        ("gke", "gke", "container.GetCluster", "cluster 'portaflow'"),
+    ):
+        yield name, Row(target, what, "give the account a role", "denied", denied=f"gcp:{call}")
+    told = 'cannot create resource "jobs"', "kubectl auth can-i --list", "denied"
+    yield "kubernetes", Row("kubernetes", *told, sets={"container.context": "viewer"})
+
+
+def _regions() -> Iterator[tuple[str, Row]]:
+    none = "s3.eu-nowhere-9.amazonaws.com", "whether the target's `region` is one of AWS"
+    yield "s3", Row("emr", *none, sets={"store.region": "eu-nowhere-9"})
+    other = "its bucket is in another region, eu-west-1", "set the `region` of the target's store"
+    yield "s3, another", Row("emr", *other, sets={"store.root": "s3://far/store"})
+    for name, kind in (("emr", "compute"), ("serverless", "compute"), ("eks", "container")):
+        told = "'eu-nowhere-9' is no region", "set `region` in the target", "user"
+        yield name, Row(name, *told, sets={f"{kind}.region": "eu-nowhere-9"})
+    for name in ("dataproc", "batches"):
+        told = "for region 'europe-nowhere9'", "correct `region` in the target", "user"
+        yield name, Row(name, *told, sets={"compute.region": "europe-nowhere9"})
+    told = "'locations/europe-nowhere9' (or it may not exist)", "`location` in the", "user"
+    yield "gke", Row("gke", *told, sets={"container.location": "europe-nowhere9"})
+
+
+def _missing() -> Iterator[tuple[str, Row]]:
+    told: tuple[str, ...]
+    for target, scheme, make in (
+        ("emr", "s3", "aws s3 mb"),
+        ("batches", "gs", "gcloud storage buckets create"),
+    ):
+        uri = f"{scheme}://nonesuch"
+        told = f"{uri}/store", f"make it with `{make} {uri}`"
+        yield f"bucket of {scheme}", Row(target, *told, sets={"store.root": f"{uri}/store"})
+    for target in ("dataproc", "batches"):
+        told = "bucket does not exist 'nonesuch'", "correct `staging_bucket`", "user"
+        sets = {"compute.staging_bucket": "nonesuch"}
+        yield f"staging bucket of {target}", Row(target, *told, sets=sets)
+    for target in ("kubernetes", "eks", "gke"):
+        image = "registry.example.com/nonesuch:1"
+        told = f"'{image}' cannot be had", "see its name, the registry", "user"
+        yield f"image of {target}", Row(target, *told, task={"image": image})
+    for target, key, value, wrong in (
+        ("emr", "release", "emr-9.9.9", "emr-9.9.9"),
+        ("serverless", "release", "emr-9.9.9", "emr-9.9.9"),
+        ("dataproc", "image_version", "9.9-debian99", "9.9-debian99"),
+        ("batches", "runtime_version", "'9.9'", "Runtime version '9.9'"),
+    ):
+        helps, sets = f"correct `{key}` in the target", {f"compute.{key}": value}
+        yield f"release of {target}", Row(target, wrong, helps, "user", sets=sets)
+    for target in ("eks", "gke"):
+        wrong, sets = "no cluster 'nonesuch'", {"container.cluster": "nonesuch"}
+        yield f"cluster of {target}", Row(target, wrong, "correct `cluster`", "user", sets=sets)
+    told = 'namespaces "nonesuch" not found', "kubectl create namespace nonesuch", "user"
+    yield "namespace", Row("kubernetes", *told, sets={"container.namespace": "nonesuch"})
+    told = 'serviceaccount "nonesuch" not found', "its pod cannot be made", "denied"
+    sets = {"container.service_account": "nonesuch"}
+    yield "account of pods", Row("kubernetes", *told, sets=sets)
+    told = 'secret "nonesuch" not found', "make what is missing, in the namespace", "user"
+    task = {"secrets": {"TOKEN": "nonesuch"}}
+    yield "secret of kubernetes", Row("kubernetes", *told, task=task)
+
+
+def _machines() -> Iterator[tuple[str, Row]]:
+    types, one = {"compute.instance_types": '["m9.huge"]'}, {"compute.machine_type": "n9-huge-1"}
+    emr, dataproc = "'m9.huge' is not supported", "'n9-huge-1' does not exist"
+    yield "emr", Row("emr", emr, "correct `instance_types`", "user", sets=types)
+    yield "dataproc", Row("dataproc", dataproc, "correct `machine_type`", "user", sets=one)
+    for target in ("emr", "dataproc"):
+        told, large = "no known machine type has 4000 cores", {"size": {"cpu": 4000}}
+        helps = "make the size smaller"
+        yield f"{target}, too large", Row(target, told, helps, cluster=large, code=2)
+    told, large = "t: backend 'emr-serverless'", {"size": {"cpu": 64}}
+    yield "serverless, too large", Row("serverless", told, "at most 16 and 120", task=large, code=2)
+
+
+def _quotas() -> Iterator[tuple[str, Row]]:
+    told = "more vCPU capacity than your current vCPU limit of 2000", "ec2-request", "capacity"
+    yield "emr", Row("emr", *told, cluster={"workers": 600})
+    cpus, helps = "Insufficient 'CPUS' quota", "wait for what runs to end, or ask Google for more"
+    yield "dataproc", Row("dataproc", cpus, helps, "capacity", cluster={"workers": 1200})
+    many = {"conf": {"spark.executor.instances": "2500"}}
+    yield "batches", Row("batches", cpus, helps, "capacity", task=many)
+    told = "reached the service limit on the maximum vCPU", "ask AWS for a larger quota", "capacity"
+    yield "serverless", Row("serverless", *told, task=many)
+    for target in ("kubernetes", "gke"):
+        told = "exceeded quota: none, requested: pods=1", "ask for a larger quota", "capacity"
+        sets = {"container.namespace": "full"}
+        yield target, Row(target, *told, task={"timeout": 4}, sets=sets)
+    for target in ("kubernetes", "eks"):
+        large, helps = {"timeout": 4, "size": {"cpu": 4000}}, "make its size smaller"
+        yield f"{target}, no node", Row(target, "no node takes it", helps, "capacity", task=large)
+
+
+_TABLES = {
+    "credentials": _credentials,
+    "permission": _permissions,
+    "region": _regions,
+    "missing": _missing,
+    "machine": _machines,
+    "quota": _quotas,
 }
+ROWS = [
+    pytest.param(row, id=f"{table}-{name}")
+    for table, rows in _TABLES.items()
+    for name, row in rows()
+]
 
 
-@pytest.fixture(scope="module")
-def wrong(everywhere: Field) -> Field:
-    """Keys of nobody, beside the field's own files."""
+@pytest.fixture(scope="module", autouse=True)
+def wrong(everywhere: Field) -> None:
+    """Keys of nobody, a bucket that is far, an image that is gone, and a namespace that is full."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    env, folder = everywhere.clouds.env, everywhere.folder
-    account = json.loads(Path(env["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())
+    clouds, folder = everywhere.clouds, everywhere.folder
+    account = json.loads(Path(clouds.env["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())
     (folder / "wrong-key.json").write_text(json.dumps({**account, "private_key": pem.decode()}))
     (folder / "wrong-profile").write_text(
         "[wrong]\naws_access_key_id = AKIAWRONGWRONGWRONG0\naws_secret_access_key = wrong\n"
     )
-    kubeconfig = Path(env["KUBECONFIG"]).read_text()
+    kubeconfig = Path(clouds.env["KUBECONFIG"]).read_text()
     unknown = re.sub(r'"token": "[^"]+"', '"token": "wrong"', kubeconfig)
     assert unknown != kubeconfig
     (folder / "wrong-kubeconfig").write_text(unknown)
-    emulator: Any = everywhere.clouds.emulators["kubernetes"]
+    emulator: Any = clouds.emulators["kubernetes"]
     emulator.images.remove("registry.example.com/nonesuch")
-    return everywhere
-
-
-@pytest.fixture(scope="module")
-def full(everywhere: Field) -> None:
-    """A namespace in which no pod may be."""
+    code = "import boto3; boto3.client('s3').create_bucket(Bucket='far', CreateBucketConfiguration="
+    code += "{'LocationConstraint': 'eu-west-1'})"
+    subprocess.run([sys.executable, "-c", code], env=clouds.environ(), check=True)
     config = client.Configuration()
-    load_kube_config(everywhere.clouds.env["KUBECONFIG"], client_configuration=config)
+    load_kube_config(clouds.env["KUBECONFIG"], client_configuration=config)
     core = client.CoreV1Api(client.ApiClient(config))
     core.create_namespace({"metadata": {"name": "full"}})
     core.create_namespaced_resource_quota(
@@ -299,55 +237,21 @@ def full(everywhere: Field) -> None:
     )
 
 
-def _ids(*tables: dict[str, Row]) -> Callable[[Any], Any]:
-    rows = [pytest.param(row, id=name) for table in tables for name, row in table.items()]
-    return pytest.mark.parametrize("row", rows)
-
-
-def _refused(field: Field, row: Row) -> None:
+@pytest.mark.parametrize("row", ROWS)
+def test_a_refusal_says_what_is_wrong_and_what_helps(field: Field, row: Row) -> None:
     if row.denied:
         field.fault("deny", row.denied, times=-1)
-    what = {"task": row.task, "cluster": row.cluster}
-    done = field.run(row.target, *row.sets, env=row.env, **what)
+    sets = (word for path, value in row.sets.items() for word in ("--set", f"{path}={value}"))
+    done = field.run(row.target, *sets, env=row.env, task=row.task, cluster=row.cluster)
     assert done.code == row.code, done.text
     assert "Traceback" not in done.text
     error = done.err[done.err.index("error: ") :]
-    assert row.words[0] in error
-    assert row.words[1] in error
+    assert row.wrong in error
+    assert row.helps in error
     if row.cause:
         ends = [*done.run["tasks"], *done.run["clusters"]]
         (failed,) = (end for end in ends if end["state"] == "failed")
         assert failed["cause"] == row.cause
         assert failed["attempt"] == 1 or row.cause == "capacity"  # nobody waits for what stays
-        assert row.words[0] in failed["reason"]
+        assert row.wrong in failed["reason"]
     field.nothing_left(row.target)
-
-
-@_ids(CREDENTIALS)
-def test_wrong_credentials(field: Field, wrong: Field, row: Row) -> None:
-    _refused(field, row)
-
-
-@_ids(PERMISSIONS)
-def test_no_permission(field: Field, row: Row) -> None:
-    _refused(field, row)
-
-
-@_ids(REGIONS)
-def test_wrong_region(field: Field, row: Row) -> None:
-    _refused(field, row)
-
-
-@_ids(MISSING)
-def test_what_is_missing(field: Field, wrong: Field, row: Row) -> None:
-    _refused(field, row)
-
-
-@_ids(TYPES)
-def test_unknown_machines(field: Field, row: Row) -> None:
-    _refused(field, row)
-
-
-@_ids(QUOTAS)
-def test_quotas(field: Field, full: None, row: Row) -> None:
-    _refused(field, row)
