@@ -7,7 +7,8 @@ command ends with (`exit_code`): 0 good, 1 the run failed, 2 definition, target 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
@@ -126,6 +127,12 @@ class UnavailableError(BackendError):
     """Throttled, timed out or unreachable: asking again may help."""
 
     retryable = True
+
+
+def advised(text: str, said: str, advice: Mapping[str, str]) -> str:
+    """`text`, and what helps: the first of `advice` whose pattern is in what a provider `said`."""
+    helps = (fix for words, fix in advice.items() if re.search(words, said, re.IGNORECASE))
+    return "; ".join(filter(None, (text, next(helps, ""))))
 
 
 # -- while a run is under way
