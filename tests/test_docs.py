@@ -260,12 +260,12 @@ def test_targets_tells_every_setting_of_a_cloud(cloud: str, managed: str) -> Non
     backends = installed_backends()
     mine = [o for o in backends if o.distribution == f"portaflow-{cloud}"]
     offers = [o for o in mine if o.spec.kind != "store"]
-    pods = {f.name for f in fields(backends.load("container", "kubernetes").Config)}
+    pods = {f.name for f in fields(backends.load("compute", "spark-kubernetes").Config)}
     settings = {
         (f.name, o.spec.name)
         for o in offers
         for f in fields(backends.load(o.spec.kind, o.spec.name).Config)
-        if f.name == "connection" or not (o.spec.name == managed and f.name in pods)
+        if f.name == "connection" or not (o.spec.name.endswith(managed) and f.name in pods)
     }
     names = {o.spec.name for o in offers}
     told = rows(part)

@@ -1,16 +1,17 @@
-"""EKS: containers on a Kubernetes of AWS. Only the way to it is AWS's own."""
+"""EKS: containers and Spark on a Kubernetes of AWS. Only the way to it is AWS's own."""
 
 from __future__ import annotations
 
 import base64
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from portaflow_kubernetes.api import Connection
-from portaflow_kubernetes.containers import Kubernetes, Pods
+from portaflow_kubernetes.containers import Kubernetes, OnCluster, Pods
+from portaflow_kubernetes.spark import SparkKubernetes, SparkPods
 
 from portaflow.backend import Finding
 from portaflow.errors import BackendError, NotFoundError, RejectedError, UnavailableError
@@ -21,6 +22,14 @@ from .connect import Access, Aws, connect, told
 _LIFE = 14 * 60.0  # seconds for which a token is used: EKS takes it for 15 minutes
 _SIGNED = 60  # seconds for which AWS takes the URL that a token is
 _PREFIX = "k8s-aws-v1."
+_S3A, _SDK = "org.apache.hadoop.fs.s3a", "software.amazon.awssdk.auth.credentials"
+_KEYS = (  # where S3A looks by itself, and where a role of a pod's account is
+    f"{_S3A}.TemporaryAWSCredentialsProvider",
+    f"{_S3A}.SimpleAWSCredentialsProvider",
+    f"{_SDK}.EnvironmentVariableCredentialsProvider",
+    f"{_SDK}.WebIdentityTokenFileCredentialsProvider",
+    f"{_S3A}.auth.IAMInstanceCredentialsProvider",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +39,16 @@ class Config(Pods, Access):
     cluster: str
 
 
-class Eks(Kubernetes):
-    """Runs containers on a cluster of EKS."""
+@dataclass(frozen=True, kw_only=True)
+class SparkConfig(SparkPods, Config):
+    """Spark's pods, on the same cluster."""
 
-    name = "eks"
+
+class OnEks(OnCluster):
+    """What runs pods on a cluster of EKS."""
+
     Config = Config
+    identity = "eks.amazonaws.com/role-arn"
 
     def connect(self) -> Connection:
         from kubernetes import client
@@ -71,6 +85,22 @@ class Eks(Kubernetes):
             return
         yield Finding(what="cluster of EKS", ok=True, detail=f"{self.config.cluster}: {status}")
         yield from super().check()
+
+
+class Eks(OnEks, Kubernetes):
+    """Runs containers on a cluster of EKS."""
+
+    name = "eks"
+
+
+class SparkEks(OnEks, SparkKubernetes):
+    """Runs Spark jobs as pods of a cluster of EKS."""
+
+    name = "spark-eks"
+    conf: ClassVar[Mapping[str, str]] = {
+        "spark.hadoop.fs.s3a.aws.credentials.provider": ",".join(_KEYS)
+    }
+    Config = SparkConfig
 
 
 class Token:

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from portaflow_aws import eks
 from portaflow_aws.connect import Access, connect
-from portaflow_aws.eks import Config, Eks, Token
+from portaflow_aws.eks import Config, Eks, SparkConfig, SparkEks, Token
 from portaflow_conformance.emulators.clouds import Clouds
 from portaflow_conformance.emulators.control import Fault
 
-from portaflow.backend import ContainerSpec, State
+from portaflow.backend import ContainerSpec, JobSpec, State
 from portaflow.errors import DeniedError, RejectedError, UnavailableError
 
 from .field import wait
 
+SPARK = """
+[targets.spark-eks]
+store = {backend = "s3", root = "s3://conformance-eks/x"}
+
+[targets.spark-eks.compute]
+backend = "spark-eks"
+cluster = "portaflow"
+executors = 1
+driver_memory = 1.0
+conf = {"spark.executor.memory" = "512m"}
+
+[targets.spark-eks.compute.pod_template.spec]
+volumes = [{name = "token", configMap = {name = "token"}}]
+
+[[targets.spark-eks.compute.pod_template.spec.containers]]
+name = "main"
+volumeMounts = [{name = "token", mountPath = "/token"}]
+env = [
+  {name = "AWS_ACCESS_KEY_ID", value = ""},
+  {name = "AWS_SECRET_ACCESS_KEY", value = ""},
+  {name = "AWS_ROLE_ARN", value = "arn:aws:iam::123456789012:role/data"},
+  {name = "AWS_WEB_IDENTITY_TOKEN_FILE", value = "/token/token"},
+]
+"""
 SPEC = ContainerSpec(image="busybox", command=("sh", "-c"), owner="o-eks", ttl=60)
 
 
@@ -96,6 +124,53 @@ def test_the_doctor_looks_at_the_account_and_the_cluster(backend: Eks) -> None:
     assert all(f.ok for f in found.values()), found
     assert found["cluster of EKS"].detail == "portaflow: ACTIVE"
     assert "may create jobs" in found
+
+
+def test_spark_is_that_of_kubernetes_with_the_identity_of_its_pods(backend: Eks) -> None:
+    config = SparkConfig(cluster="portaflow", conf={"spark.a": "b"})
+    assert (config.service_account, config.run_as_user) == ("spark", 185)
+    spark = SparkEks(config)
+    assert (spark.clusters, spark.cloud) == (None, "")
+    request = spark.jobs.request("pf-x-1", JobSpec(main="s3://b/main.py", conf={"spark.c": "d"}))
+    words = request["spec"]["template"]["spec"]["containers"][0]["args"]
+    said = dict(w.split("=", 1) for b, w in pairwise(words) if b == "--conf")
+    keys = "spark.hadoop.fs.s3a.aws.credentials.provider"
+    assert "WebIdentityTokenFileCredentialsProvider," in said[keys]
+    assert (said["spark.a"], said["spark.c"]) == ("b", "d")
+    mine = SparkEks(SparkConfig(cluster="portaflow", conf={keys: "own"}))
+    assert f"{keys}=own" in str(mine.jobs.request("pf-x-1", JobSpec(main="s3://b/main.py")))
+    role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/data"}
+    where = f"/api/v1/namespaces/{backend.api.namespace}/serviceaccounts"
+    backend.api.call("POST", where, {"metadata": {"name": "spark", "annotations": role}})
+    found = {f.what: f for f in SparkEks(replace(config, namespace=backend.api.namespace)).check()}
+    assert "role/data" in found["service account spark"].detail
+    assert not found["service account spark may make pods"].ok
+
+
+@pytest.mark.spark
+@pytest.mark.timeout(600)
+def test_a_job_of_spark_reads_s3_as_its_account(clouds: Clouds, tmp_path: Path) -> None:
+    """Part of the suite that spark-kubernetes passes as a whole, by keys that STS gives pods.
+
+    The template says what EKS puts into the pods of an account that has a role.
+    """
+    connect(Access()).client("s3").create_bucket(Bucket="conformance-eks")
+    token = {"metadata": {"name": "token"}, "data": {"token": "e30.e30.e30"}}
+    api = Eks(Config(cluster="portaflow", namespace="default")).api
+    api.call("POST", "/api/v1/namespaces/default/configmaps", token)
+    (tmp_path / "portaflow.toml").write_text(SPARK)
+    command = [
+        sys.executable, "-m", "pytest", "-p", "portaflow_conformance", "-p", "no:cacheprovider",
+        "--target", "spark-eks", "--target-kind", "emulator", "--level", "L1", "--report",
+        "reports", "-k", "plugin or dependencies_shipped or env_reaches",
+    ]  # fmt: skip
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    report = json.loads((tmp_path / "reports" / "report.json").read_text())
+    mine = {r["id"]: r["outcome"] for r in report["results"] if r["backend"] == "spark-eks"}
+    assert mine["spark.dependencies_shipped"] == "passed", done.stdout[-6000:] + done.stderr[-2000:]
+    assert set(mine.values()) == {"passed", "not run"}
+    assert clouds.control.count("aws:sts.AssumeRoleWithWebIdentity") >= 2  # driver and executor
 
 
 def test_no_token_is_seen(backend: Eks) -> None:

@@ -14,4 +14,5 @@ def portaflow_backends() -> Iterable[BackendSpec]:
         BackendSpec("dataproc-serverless", "compute", "portaflow_gcp.batch:DataprocServerless"),
         BackendSpec("gcs", "store", "portaflow_gcp.gcs:Gcs"),
         BackendSpec("gke", "container", "portaflow_gcp.gke:Gke"),
+        BackendSpec("spark-gke", "compute", "portaflow_gcp.gke:SparkGke"),
     )

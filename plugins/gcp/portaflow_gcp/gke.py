@@ -1,14 +1,15 @@
-"""GKE: containers on a Kubernetes of GCP. Only the way to it is GCP's own."""
+"""GKE: containers and Spark on a Kubernetes of GCP. Only the way to it is GCP's own."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from portaflow_kubernetes.api import Connection
-from portaflow_kubernetes.containers import Kubernetes, Pods
+from portaflow_kubernetes.containers import Kubernetes, OnCluster, Pods
+from portaflow_kubernetes.spark import SparkKubernetes, SparkPods
 
 from portaflow.backend import Finding
 from portaflow.errors import BackendError, NotFoundError, RejectedError, UnavailableError
@@ -28,11 +29,16 @@ class Config(Pods, Access):
     location: str
 
 
-class Gke(Kubernetes):
-    """Runs containers on a cluster of GKE."""
+@dataclass(frozen=True, kw_only=True)
+class SparkConfig(SparkPods, Config):
+    """Spark's pods, on the same cluster."""
 
-    name = "gke"
+
+class OnGke(OnCluster):
+    """What runs pods on a cluster of GKE."""
+
     Config = Config
+    identity = "iam.gke.io/gcp-service-account"
 
     def connect(self) -> Connection:
         from kubernetes import client
@@ -71,6 +77,20 @@ class Gke(Kubernetes):
         about = f"{self.config.cluster}: {found.status.name}"
         yield Finding(what="cluster of GKE", ok=True, detail=about)
         yield from super().check()
+
+
+class Gke(OnGke, Kubernetes):
+    """Runs containers on a cluster of GKE."""
+
+    name = "gke"
+
+
+class SparkGke(OnGke, SparkKubernetes):
+    """Runs Spark jobs as pods of a cluster of GKE."""
+
+    name = "spark-gke"
+    conf: ClassVar[Mapping[str, str]] = {"spark.hadoop.fs.gs.auth.type": "APPLICATION_DEFAULT"}
+    Config = SparkConfig
 
 
 class Token:

@@ -15,9 +15,9 @@ import pytest
 from portaflow_conformance.emulators.clouds import Clouds
 from portaflow_conformance.emulators.control import Fault
 from portaflow_gcp import gke
-from portaflow_gcp.gke import Config, Gke, Token
+from portaflow_gcp.gke import Config, Gke, SparkConfig, SparkGke, Token
 
-from portaflow.backend import ContainerSpec, State
+from portaflow.backend import ContainerSpec, JobSpec, State
 from portaflow.errors import DeniedError, NotFoundError, RejectedError, UnavailableError
 
 from .field import REGION, wait
@@ -121,6 +121,25 @@ def test_the_doctor_looks_at_the_account_and_the_cluster(backend: Gke) -> None:
     assert all(f.ok for f in found.values()), found
     assert found["cluster of GKE"].detail == "portaflow: RUNNING"
     assert "may create jobs" in found
+
+
+def test_spark_is_that_of_kubernetes_with_the_identity_of_its_pods(backend: Gke) -> None:
+    """That it reads GCS so is in tests/clouds_together/test_pairs.py."""
+    space = backend.api.namespace
+    where = {"cluster": "portaflow", "location": backend.config.location}
+    config = SparkConfig(**where, namespace=space)
+    assert (config.service_account, config.run_as_user) == ("spark", 185)
+    spark = SparkGke(config)
+    assert (spark.clusters, spark.cloud) == (None, "")
+    request = spark.jobs.request("pf-x-1", JobSpec(main="gs://b/main.py"))
+    assert "spark.hadoop.fs.gs.auth.type=APPLICATION_DEFAULT" in str(request)
+    assert spark.jobs.find("pf-x-1") is None
+    role = {"iam.gke.io/gcp-service-account": "data@p.iam.gserviceaccount.com"}
+    where = f"/api/v1/namespaces/{space}/serviceaccounts"
+    backend.api.call("POST", where, {"metadata": {"name": "spark", "annotations": role}})
+    found = {f.what: f for f in spark.check()}
+    assert "data@p.iam" in found["service account spark"].detail
+    assert not found["service account spark may make pods"].ok
 
 
 def test_no_token_is_seen(backend: Gke) -> None:
