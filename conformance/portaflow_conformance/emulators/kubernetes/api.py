@@ -17,10 +17,10 @@ from .problems import Json
 from .resources import (
     CLAIMS,
     JOBS,
+    LOCAL_REVIEWS,
     NAMESPACES,
     NODES,
     PODS,
-    LOCAL_REVIEWS,
     REVIEWS,
     SECRETS,
     SELF_REVIEWS,
