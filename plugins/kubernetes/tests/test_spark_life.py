@@ -103,8 +103,12 @@ class Place:
         request = driver.request(f"pf-life-{self.number}-1", replace(spec, **more))
         return driver.start(request)
 
+    @property
+    def pods_of(self) -> str:
+        return f"{self._core}/pods"
+
     def pods(self, **query: str) -> Pods:
-        return list(self.api.list(f"{self._core}/pods", **query))
+        return list(self.api.list(self.pods_of, **query))
 
     def executors(self, handle: Handle) -> Pods:
         """Those that a job's driver has made, whatever became of them."""
@@ -212,6 +216,40 @@ def test_a_driver_without_a_place_waits_and_says_so(place: Place) -> None:
     handle = place.start("0", driver)
     seen = until(lambda: (s := status(driver, handle)).reason and s)
     assert (seen.state, seen.cause) == (State.PENDING, Cause.CAPACITY)
+    driver.stop(handle)
+    assert ended(driver, handle).state is State.STOPPED
+
+
+def test_executors_that_wait_beside_others_are_told_and_few_calls_ask_for_them(
+    place: Place, clouds: Clouds
+) -> None:
+    box = {"name": "main", "image": "busybox", "command": ["sh", "-c", "sleep 300"]}
+    driver = place.driver(pod_template={"spec": {"containers": [box]}})
+    handle = place.start("0", driver, secret="", grace=1)
+
+    def make(name: str, cpu: str) -> dict[str, Any]:
+        """An executor, as far as its labels say."""
+        labels = {"spark-role": "executor", NAME: handle.name}
+        asks = {**box, "resources": {"requests": {"cpu": cpu}}}
+        meta = {"name": name, "labels": labels}
+        spec = {"containers": [asks], "terminationGracePeriodSeconds": 0}
+        return place.api.call("POST", place.pods_of, {"metadata": meta, "spec": spec})
+
+    def seen() -> tuple[Status, int]:
+        """What is told, and in how many calls."""
+        before = clouds.control.count("kubernetes:*")
+        return status(driver, handle), clouds.control.count("kubernetes:*") - before
+
+    one = make("one", "100m")
+    until(lambda: seen() == (verdict.RUNNING, 2))
+    two = make("two", "100000")
+    until(lambda: "executor two: no node takes it" in seen()[0].reason)
+    until(lambda: seen()[1] == 2)
+    assert seen()[0].state is State.RUNNING
+    place.delete(one)
+    until(lambda: (s := seen()[0]).state is State.PENDING and s.cause is Cause.CAPACITY)
+    place.delete(two)
+    until(lambda: seen()[0] == verdict.RUNNING)
     driver.stop(handle)
     assert ended(driver, handle).state is State.STOPPED
 
