@@ -117,8 +117,5 @@ def _meant(what: str, error: Any, missing: str, region: str = "") -> BackendErro
                 f"{text}; correct `region` in the target; `gcloud compute regions list` tells all"
             )
         case exceptions.ClientError() | exceptions.MethodNotImplemented():
-            fits = (
-                fix for words, fix in _REJECTED.items() if re.search(words, text, re.IGNORECASE)
-            )
-            return RejectedError("; ".join(filter(None, (text, next(fits, "")))))
+            return RejectedError(advised(text, text, _REJECTED))
     return UnavailableError(text)  # no answer: a deadline, a connection that broke
