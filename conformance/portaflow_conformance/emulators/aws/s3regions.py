@@ -41,12 +41,9 @@ class Regions:
             where = {"Endpoint": f"{call.bucket}.s3.{home}.amazonaws.com", "Bucket": call.bucket}
             return error(301, "PermanentRedirect", _MOVED, verb, where, home)
         if call.signed not in ("", home):  # the address without a region leads to each of them
-            why = f"the region '{call.signed}' is wrong; expecting '{home}'"
-            code, text = (
-                "AuthorizationHeaderMalformed",
-                f"The authorization header is malformed; {why}",
-            )
-            return error(400, code, text, verb, {"Region": home}, home)
+            why = f"The authorization header is malformed; the region '{call.signed}' is wrong; "
+            code = "AuthorizationHeaderMalformed"
+            return error(400, code, f"{why}expecting '{home}'", verb, {"Region": home}, home)
         return b""
 
 
