@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from portaflow_conformance.emulators.clouds import Clouds
+from portaflow_conformance.emulators.control import Fault
 from portaflow_gcp import clients, connect
 from portaflow_gcp.dataproc import Config, Dataproc
 
-from portaflow.backend import Cause, ClusterSpec, Handle, Machines, Size, State, Verdict
+from portaflow.backend import Cause, ClusterSpec, Finding, Handle, Machines, Size, State, Verdict
 from portaflow.errors import (
     ConflictError,
     DeniedError,
@@ -197,11 +198,33 @@ def test_what_dataproc_does_not_know_is_not_found(field: Field) -> None:
     assert field.clusters.find("pf-x") is None
 
 
-def test_the_doctor_looks_at_the_account_and_the_region(field: Field) -> None:
-    assert [f.ok for f in field.dataproc.check()] == [True, True]
+def test_the_doctor_looks_at_the_account_the_region_and_what_is_left(field: Field) -> None:
+    found = list(field.dataproc.check())
+    assert [f.ok for f in found] == [True] * 4
+    assert found[3].detail == "2000 of 2000 are free"
     found = list(Dataproc(Config(region="mars")).check())
-    assert [f.ok for f in found] == [True, False]
+    assert [f.ok for f in found] == [True, False, True, True]
     assert "correct `region`" in found[1].fix
+
+
+def test_the_doctor_says_what_the_account_may_not(field: Field) -> None:
+    def look(account: str) -> dict[str, Finding]:
+        backend = Dataproc(Config(region=REGION, service_account=account))
+        return {f.what.split()[0]: f for f in backend.check()}
+
+    field.fault("deny", "CreateCluster", times=-1)
+    field.fault("deny", "SubmitJob", times=-1)
+    found = look("jobs@p.iam.gserviceaccount.com")
+    assert found["permissions"].detail == "lacking: dataproc.clusters.create, dataproc.jobs.create"
+    assert "roles/dataproc.editor" in found["permissions"].fix
+    assert found["service"].ok
+    assert not look("nobody@p")["service"].ok
+    field.control.clear()
+    for service in ("cloudresourcemanager", "iam", "compute"):  # no right to ask is no fault
+        field.control.order(Fault(effect="deny", operation=f"gcp:{service}.*", times=-1))
+    found = look("jobs@p.iam.gserviceaccount.com")
+    assert all(f.ok for f in found.values())
+    assert sum(f.detail.startswith("not known: HTTP 403") for f in found.values()) == 3
 
 
 # -- requests: they are pure, and need no cloud

@@ -16,6 +16,7 @@ from .crossing import Crossing
 from .driver import GCS
 from .gcs import Gcs
 from .iam import Credentials, Metadata
+from .permissions import HOSTS, Permissions
 from .rest import Rest
 from .rpc import Rpc, Service
 from .tokens import Tokens
@@ -30,6 +31,7 @@ _HTTP = (
     *("storage.googleapis.com", "*.storage.googleapis.com", "www.googleapis.com"),
     *("oauth2.googleapis.com", "accounts.google.com"),
     *("iamcredentials.googleapis.com", "sts.googleapis.com"),
+    *HOSTS,
 )
 _RPC = (
     *("dataproc.googleapis.com", "*-dataproc.googleapis.com"),
@@ -66,6 +68,7 @@ class GcpEmulator(Emulator):
         self._undo.callback(metadata.stop)
         self._metadata = f"127.0.0.1:{metadata.port}"
         self._credentials = Credentials(place.control, self.tokens)
+        self._permissions = Permissions(place.control, self.tokens)
         # What a job calls goes by a way of its own: it runs on this machine, and must not
         # reach a real cloud from it.
         proxy = Proxy(place.control, self._reached_by_jobs)
@@ -87,6 +90,8 @@ class GcpEmulator(Emulator):
         """Answer what came by HTTP, for whichever host."""
         if request.host == "iamcredentials.googleapis.com":
             return self._credentials(request)
+        if request.host in HOSTS:
+            return self._permissions(request)
         rest = any(fnmatchcase(request.host, pattern) for pattern in _RPC)
         return self._rest(request) if rest else self.gcs(request)
 

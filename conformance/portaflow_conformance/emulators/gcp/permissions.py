@@ -1,0 +1,95 @@
+"""What an account may do, and what a region has left: for who asks before making anything.
+
+An account may do all but what a fault of the effect "deny" stands against.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from ..control import Control
+from ..faults import struck
+from .checks import CORES
+from .regions import REGIONS
+from .rest import shown
+from .rpc import Code, RefusedError, invalid, refuse
+from .tokens import Tokens
+from .wire import Request, Response
+
+HOSTS = ("cloudresourcemanager.googleapis.com", "iam.googleapis.com", "compute.googleapis.com")
+_PERMISSION = re.compile(r"(\w+)\.(\w+?)s\.(\w+)")
+_CALLS = {
+    "dataproc.CreateJob": "dataproc.SubmitJob",
+    "dataproc.CancelBatch": "dataproc.DeleteBatch",
+}
+
+
+class Permissions:
+    def __init__(self, control: Control, tokens: Tokens) -> None:
+        self._control, self._tokens = control, tokens
+        self._ways: Mapping[str, tuple[str, Callable[..., Response]]] = {
+            r"POST cloudresourcemanager\S+/v[13]/projects/([^/]+):testIamPermissions": (
+                "cloudresourcemanager.TestIamPermissions", self._project
+            ),
+            r"POST iam\S+/v1/projects/[^/]+/serviceAccounts/([^/]+):testIamPermissions": (
+                "iam.TestIamPermissions", self._account
+            ),
+            r"GET compute\S+/compute/v1/projects/[^/]+/regions/([^/]+)": (
+                "compute.GetRegion", self._region
+            ),
+        }  # fmt: skip
+
+    def __call__(self, request: Request) -> Response:
+        try:
+            return self._answer(request)
+        except RefusedError as error:
+            return shown(error)
+        except ValueError as error:
+            return shown(invalid(f"Invalid JSON payload received: {error}"))
+
+    def _answer(self, request: Request) -> Response:
+        asked = f"{request.method} {request.host}{request.path}"
+        ways = ((re.fullmatch(pattern, asked), way) for pattern, way in self._ways.items())
+        found, way = next(((f, w) for f, w in ways if f), (None, None))
+        if found is None or way is None:
+            raise RefusedError(Code.NOT_FOUND, f"{asked} is not in the local GCP")
+        who = self._tokens.principal(request.headers.get("authorization", ""))
+        if not who:
+            text = "Request had invalid authentication credentials."
+            raise RefusedError(Code.UNAUTHENTICATED, text)
+        about = unquote(found[1])
+        name, answer = way
+        fault = self._control.called(f"gcp:{name}", who, about=about)
+        return struck(fault, lambda: answer(request, who, about), refuse)
+
+    def _project(self, request: Request, who: str, project: str) -> Response:
+        return self._held(request, who)
+
+    def _account(self, request: Request, who: str, account: str) -> Response:
+        if not account.endswith(".gserviceaccount.com"):
+            raise RefusedError(Code.NOT_FOUND, f"Unknown service account: {account}")
+        return self._held(request, who)
+
+    def _held(self, request: Request, who: str) -> Response:
+        asked: list[Any] = request.json().get("permissions", [])
+        for one in asked:
+            if not _PERMISSION.fullmatch(str(one)):
+                raise invalid(f"Permission {one} is not valid for this resource.")
+        return Response.json({"permissions": [p for p in asked if not self._denied(p, who)]})
+
+    def _denied(self, permission: str, who: str) -> bool:
+        """Whether the call that a permission is for would be denied: dataproc.clusters.create
+        is for dataproc.CreateCluster.
+        """
+        service, thing, verb = _PERMISSION.fullmatch(permission).groups()  # type: ignore[union-attr]
+        call = f"{service}.{verb[0].upper()}{verb[1:]}{thing[0].upper()}{thing[1:]}"
+        return self._control.denies(f"gcp:{_CALLS.get(call, call)}", who)
+
+    def _region(self, request: Request, who: str, region: str) -> Response:
+        if region not in REGIONS:
+            raise RefusedError(Code.NOT_FOUND, f"The resource 'regions/{region}' was not found")
+        cores = {"metric": "CPUS", "limit": float(CORES), "usage": 0.0}
+        return Response.json({"kind": "compute#region", "name": region, "quotas": [cores]})
