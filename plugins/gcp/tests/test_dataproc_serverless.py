@@ -111,7 +111,7 @@ def test_a_batch_ends_when_its_time_is_over(field: Field) -> None:
     [
         ({"runtime_version": "0.1"}, "'0.1' is not supported"),
         ({"staging_bucket": "nonesuch"}, "bucket does not exist 'nonesuch'"),
-        ({"region": "mars"}, "'mars' is invalid"),
+        ({"region": "mars"}, "nobody answers for region 'mars'"),
     ],
 )
 def test_what_dataproc_refuses_is_named_and_leaves_nothing(
