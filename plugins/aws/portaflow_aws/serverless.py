@@ -31,7 +31,7 @@ from portaflow.backend import (
     Support,
     Verdict,
 )
-from portaflow.errors import NotFoundError, RejectedError, UnavailableError
+from portaflow.errors import NotFoundError, RejectedError, UnavailableError, advised
 from portaflow.spark import conf_fit
 
 from . import asked, check, workers
@@ -52,8 +52,13 @@ _OURS = {
 }
 _WORDS = {
     Cause.CAPACITY: ("capacity", "quota", "limit exceeded", "service limit"),
-    Cause.DENIED: ("access denied", "accessdenied", "not authorized"),
+    Cause.DENIED: ("access denied", "accessdenied", "not authorized", "secrets manager"),
     Cause.INFRA: ("internal", "application was terminated"),
+}
+_HELPS = {
+    "secrets manager": "make it with `aws secretsmanager create-secret`, correct its name, or give "
+    "the job's `execution_role` the right secretsmanager:GetSecretValue",
+    **dict.fromkeys(_WORDS[Cause.CAPACITY], LARGER),
 }
 
 
@@ -333,10 +338,9 @@ def _verdict(state: str, details: str) -> Status:
         return Status(state=State.STOPPED, reason=f"its time-to-live was over: {details}")
     cause = next((c for c, words in _WORDS.items() if any(w in said for w in words)), Cause.USER)
     code = re.search(r"ExitCode: (\d+)", details)
-    helps = f"; {LARGER}" if cause is Cause.CAPACITY else ""
     return Status(
         state=State.FAILED,
-        reason=f"{details}{helps}" or "it has ended badly",
+        reason=advised(details, details, _HELPS) or "it has ended badly",
         exit_code=int(code[1]) if code else None,
         cause=cause,
     )

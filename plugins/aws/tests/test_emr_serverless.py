@@ -218,7 +218,9 @@ def test_a_secret_reaches_driver_and_executors_and_no_request(place: Place) -> N
     assert b"driver 15 executor 15 a b, 'c'" in data
     assert b"hunter2" not in data
     lost = place.jobs.start(place.request(secrets={"TOKEN": "nonesuch"}))
-    assert "nonesuch" in wait(place.jobs, lost, State.FAILED).reason
+    seen = wait(place.jobs, lost, State.FAILED)
+    assert seen.cause is Cause.DENIED
+    assert "the secret nonesuch.; make it with `aws secretsmanager create-secret`" in seen.reason
 
 
 def test_a_request_says_all_of_a_job_and_of_its_application(clouds: Clouds) -> None:

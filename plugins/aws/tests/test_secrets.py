@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import hashlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from portaflow_aws import launcher
 from portaflow_aws.connect import Access, connect
 from portaflow_conformance.emulators.clouds import Clouds
 
@@ -117,3 +121,29 @@ def test_a_request_names_secrets_and_refuses_what_is_no_name(field: Field) -> No
     for name in ("", "a b", "file:///etc/passwd", "-x\n"):
         with pytest.raises(RejectedError, match="the name or the ARN"):
             field.emr.jobs.request("pf-j-1", JobSpec(main="m", secrets={"T": name}))
+
+
+def test_the_region_of_a_secret_is_the_machines_own_where_nothing_else_says_it(
+    tmp_path: Path,
+) -> None:
+    """The first version of the AWS CLI does not find it. This one tells what it is given."""
+    machine, cli = tmp_path / "machine.json", tmp_path / "aws"
+    machine.write_text('{"region": "eu-north-1"}')
+    cli.write_text('#!/bin/sh\necho "\\"$AWS_REGION$AWS_DEFAULT_REGION of $4$5\\""\n')
+    cli.chmod(0o755)
+    program = Path(launcher.__file__).read_text().replace(launcher._MACHINE, str(machine))
+    words = ["T=a=b", "--", "sh", "-c", 'printf %s "$T:$AWS_DEFAULT_REGION"']
+
+    def told(**env: str) -> str:
+        env = {"PATH": f"{tmp_path}:/usr/bin:/bin", **env}
+        command = [sys.executable, "-I", "-c", program, *words]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+
+    assert told() == "eu-north-1 of a=b--query:"
+    assert told(AWS_REGION="eu-west-1") == "eu-west-1 of a=b--query:"
+    machine.unlink()
+    assert told() == " of a=b--query:"
+
+
+def test_the_launcher_is_for_the_oldest_python_of_emr() -> None:
+    ast.parse(Path(launcher.__file__).read_text(), feature_version=(3, 7))

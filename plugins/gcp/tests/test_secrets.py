@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import subprocess
@@ -214,3 +215,7 @@ def test_a_job_without_secrets_that_fails_is_told_nothing_of_them() -> None:
     from portaflow_gcp.secret import advice
 
     assert advice(SimpleNamespace(main_python_file_uri="gs://b/main.py")) == ""
+
+
+def test_the_launcher_is_for_the_oldest_python_of_dataproc() -> None:
+    ast.parse(Path(launcher.__file__).read_text(), feature_version=(3, 8))
