@@ -59,7 +59,8 @@ def _found(word: str) -> tuple[str, str]:
 def _value(secret: str) -> str:
     """What Secret Manager has under a name. Raises LookupError, OSError."""
     token = json.loads(_metadata("instance/service-accounts/default/token"))["access_token"]
-    name = secret if "/" in secret else f"projects/{_project()}/secrets/{secret}"
+    whole = secret.startswith("projects/")
+    name = secret if whole else f"projects/{_project()}/secrets/{secret}"
     name = name if "/versions/" in name else f"{name}/versions/latest"
     headers = {"Authorization": f"Bearer {token}"}
     answer = _got(f"{_SECRETS}/{name}:access", headers, urllib.request.urlopen)

@@ -55,15 +55,16 @@ staging_bucket = "BUCKET"
 NOT_THERE = "SecretError: secret 'nonesuch' for TOKEN cannot be read: "
 
 
-def secret(value: bytes) -> str:
-    """The name of a secret that is made for one test."""
+def secret(*values: bytes) -> str:
+    """The name of a secret that is made for one test, with a version for each value."""
     from google.cloud import secretmanager
 
     client, name = secretmanager.SecretManagerServiceClient(), f"of-{uuid4().hex[:8]}"
     project = f"projects/{os.environ['GOOGLE_CLOUD_PROJECT']}"
     asked = {"parent": project, "secret_id": name, "secret": {"replication": {"automatic": {}}}}
     made = client.create_secret(request=asked)
-    client.add_secret_version(request={"parent": made.name, "payload": {"data": value}})
+    for value in values:
+        client.add_secret_version(request={"parent": made.name, "payload": {"data": value}})
     return name
 
 
@@ -146,6 +147,23 @@ def test_a_main_file_runs_as_it_does_by_itself(main: Path, args: tuple[str, ...]
     assert done.returncode == alone.returncode == (1 if "raise" in args else 7)
     assert done.stderr == alone.stderr
     assert done.stdout == alone.stdout.replace("None", "of one test")
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [
+        ("{name}", "new"),
+        ("{name}/versions/1", "old"),
+        ("projects/{project}/secrets/{name}", "new"),
+        ("projects/{project}/secrets/{name}/versions/1", "old"),
+    ],
+)
+def test_a_secret_is_the_latest_version_unless_another_is_named(
+    main: Path, form: str, value: str
+) -> None:
+    project = os.environ["GOOGLE_CLOUD_PROJECT"]
+    name = form.format(name=secret(b"old", b"new"), project=project)
+    assert f" __main__ {value} " in launch(main, name).stdout
 
 
 @pytest.mark.parametrize(
