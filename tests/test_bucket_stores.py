@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ pytest.importorskip("trustme")
 
 from portaflow_conformance.emulators.clouds import Clouds, emulate
 from portaflow_conformance.emulators.control import Fault
-from portaflow_conformance.manifest import MANIFEST
 
-Run = Callable[..., Any]
+from tests.beside import Run, beside
+from tests.suite import outcomes
 
 
 @dataclass(frozen=True)
@@ -77,23 +76,10 @@ GCS = Kind(
 )
 
 _START = """
-import json, os, time
 {imports}
-told = []
-def said(call, *args, **kwargs):
-    began = time.monotonic()
-    try:
-        call(*args, **kwargs)
-    except Exception as error:
-        assert time.monotonic() - began < 20, error
-        return [type(error).__name__, str(error), getattr(error, "retryable", None)]
-    return []
 def fs(root="{scheme}://mine/p", **settings):
     return Store(Config(root=root, **settings)).filesystem()
 one, mine = fs(), "{scheme}://mine/p"
-"""
-_END = """
-print("\\n" + json.dumps(told))
 """
 
 
@@ -111,21 +97,7 @@ def clouds(kind: Kind) -> Iterator[Clouds]:
 
 @pytest.fixture
 def run(kind: Kind, clouds: Clouds) -> Iterator[Run]:
-    """Run code in a process with the cloud's environment; what it leaves in `told`."""
-    start = _START.format(imports=kind.imports, scheme=kind.scheme)
-
-    def python(code: str, **env: str) -> Any:
-        done = subprocess.run(
-            [sys.executable, "-c", start + code + _END],
-            env={**clouds.environ(), **env},
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    yield python
+    yield beside(clouds, _START.format(imports=kind.imports, scheme=kind.scheme))
     clouds.control.clear()
 
 
@@ -134,19 +106,10 @@ def test_the_store_conforms(kind: Kind, clouds: Clouds, tmp_path: Path) -> None:
     root = f"{kind.scheme}://mine/conformance"
     text = f'[targets.t]\nstore = {{backend = "{kind.backend}", root = "{root}"}}\n'
     (tmp_path / "portaflow.toml").write_text(text)
-    command = [
-        sys.executable, "-m", "pytest", "-p", "portaflow_conformance", "-p", "no:cacheprovider",
-        "--target", "t", "--target-kind", "emulator", "--level", "L1", "--report", "reports",
-    ]  # fmt: skip
-    env = {k: v for k, v in clouds.environ().items() if not k.startswith("PYTEST_")}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    report = json.loads((tmp_path / "reports" / "report.json").read_text())
-    mine = {r["id"]: r["outcome"] for r in report["results"] if r["backend"] == kind.backend}
-    ours = [c for c in MANIFEST if c.area in ("plugin", "store") and not c.planned]
-    assert mine.keys() >= {c.id for c in ours if c.level in ("L0", "L1")}
-    assert set(mine.values()) == {"passed"}
-    assert report["verdict"] == "conformant"
+    seen = outcomes(
+        tmp_path, "t", kind.backend, "store", env=clouds.environ(), verdict="conformant"
+    )
+    assert set(seen.values()) == {"passed"}
 
 
 def test_a_bucket_that_is_not_there_is_named_with_the_way_to_make_it(kind: Kind, run: Run) -> None:

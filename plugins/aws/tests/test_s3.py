@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,23 +12,12 @@ pytest.importorskip("trustme")
 
 from portaflow_conformance.emulators.clouds import Clouds
 
-Run = Callable[..., Any]
+from tests.beside import Run, beside
 
 _START = """
-import json, os
 from portaflow_aws.s3 import S3, Config
-told = []
-def said(call, *args, **kwargs):
-    try:
-        call(*args, **kwargs)
-    except Exception as error:
-        return [type(error).__name__, str(error), getattr(error, "retryable", None)]
-    return []
 def fs(root="s3://mine/p", **settings):
     return S3(Config(root=root, **settings)).filesystem()
-"""
-_END = """
-print("\\n" + json.dumps(told))
 """
 
 
@@ -43,20 +30,7 @@ def clouds(local_aws: Clouds) -> Clouds:
 
 @pytest.fixture
 def run(clouds: Clouds) -> Iterator[Run]:
-    """Run code in a process with the cloud's environment; what it leaves in `told`."""
-
-    def python(code: str, **env: str) -> Any:
-        done = subprocess.run(
-            [sys.executable, "-c", _START + code + _END],
-            env={**clouds.environ(), **env},
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    yield python
+    yield beside(clouds, _START)
     clouds.control.clear()
 
 

@@ -3,7 +3,6 @@ tests/test_bucket_stores.py runs."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -14,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from portaflow_conformance.emulators.clouds import Clouds, emulate
-from portaflow_conformance.manifest import MANIFEST
+
+from tests.suite import outcomes
 
 TARGETS = """
 [targets.dataproc]
@@ -40,28 +40,19 @@ _TTL = 600  # seconds: the shortest time-to-live that Dataproc takes
 @pytest.mark.parametrize("target", ["dataproc", "dataproc-serverless"])
 def test_the_backend_conforms(target: str, tmp_path: Path) -> None:
     (tmp_path / "portaflow.toml").write_text(TARGETS)
-    command = [
-        sys.executable, "-m", "pytest", "-p", "portaflow_conformance", "-p", "no:cacheprovider",
-        "--target", target, "--target-kind", "emulator", "--level", "L1", "--shortest-ttl", "5",
-        "--report", "reports", "-k", "not store",
-        "--known-failures", "known.toml",
-    ]  # fmt: skip
     known = KNOWN if target == "dataproc" else ""
     tomorrow = date.today() + timedelta(days=1)
     (tmp_path / "known.toml").write_text(known.format(expires=tomorrow))
     with emulate("gcp", pace=0.02) as clouds:
-        env = {k: v for k, v in clouds.environ().items() if not k.startswith("PYTEST_")}
+        env = clouds.environ()
         code = "from google.cloud import storage; storage.Client().create_bucket('conformance')"
         subprocess.run([sys.executable, "-c", code], env=env, check=True)
         with short_lives_pass(clouds):
-            done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    partial = 6  # nothing failed, but something was left out
-    assert done.returncode == partial, done.stdout[-6000:] + done.stderr[-2000:]
-    report = json.loads((tmp_path / "reports" / "report.json").read_text())
-    mine = {r["id"]: r["outcome"] for r in report["results"] if r["backend"] == target}
-    ours = [c for c in MANIFEST if c.area in ("plugin", "spark") and not c.planned]
-    assert mine.keys() >= {c.id for c in ours if c.level in ("L0", "L1")}
-    missed = {id for id, outcome in mine.items() if outcome != "passed"}
+            seen = outcomes(
+                tmp_path, target, target, "spark", "--shortest-ttl", "5", "-k", "not store",
+                "--known-failures", "known.toml", env=env,
+            )  # fmt: skip
+    missed = {id for id, outcome in seen.items() if outcome != "passed"}
     assert missed == ({"spark.job_timeout_cancels"} if known else set())
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,23 +14,12 @@ pytest.importorskip("google.cloud.storage")
 
 from portaflow_conformance.emulators.clouds import Clouds, emulate
 
-Run = Callable[..., Any]
+from tests.beside import Run, beside
 
 _START = """
-import json, os
 from portaflow_gcp.gcs import Config, Gcs
-told = []
-def said(call, *args, **kwargs):
-    try:
-        call(*args, **kwargs)
-    except Exception as error:
-        return [type(error).__name__, str(error), getattr(error, "retryable", None)]
-    return []
 def fs(root="gs://mine/p", **settings):
     return Gcs(Config(root=root, **settings)).filesystem()
-"""
-_END = """
-print("\\n" + json.dumps(told))
 """
 
 
@@ -46,20 +33,7 @@ def clouds() -> Iterator[Clouds]:
 
 @pytest.fixture
 def run(clouds: Clouds) -> Iterator[Run]:
-    """Run code in a process with the cloud's environment; what it leaves in `told`."""
-
-    def python(code: str, **env: str) -> Any:
-        done = subprocess.run(
-            [sys.executable, "-c", _START + code + _END],
-            env={**clouds.environ(), **env},
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    yield python
+    yield beside(clouds, _START)
     clouds.control.clear()
 
 
