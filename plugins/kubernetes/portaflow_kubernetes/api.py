@@ -212,11 +212,11 @@ def refusal(code: int, data: bytes) -> BackendError:
     match code:
         case 401:
             return DeniedError(
-                f"the cluster does not know who we are: {text}; log in again, or see which "
-                "user the context has: kubectl config view --minify"
+                f"the cluster does not know who we are: {text}; log in again, set this machine's "
+                "clock, or see which user the context has: kubectl config view --minify"
             )
         case 403 if "exceeded quota" in text:
-            return QuotaError(text)
+            return QuotaError(f"{text}; wait for what runs to end, or ask for a larger quota")
         case 403:
             return DeniedError(f"{text}; grant it by a Role, and check: kubectl auth can-i --list")
         case 404:

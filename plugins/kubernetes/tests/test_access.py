@@ -67,6 +67,7 @@ def test_wrong_credentials(field: Field, tmp_path: Path) -> None:
     backend = changed(field, tmp_path, token="not-a-token-4711")
     text = refused(DeniedError, backend)
     assert "does not know who we are" in text
+    assert "set this machine's clock" in text  # a cloud's tokens are for some minutes
     assert "log in again" in text
     assert "4711" not in text
     assert not findings(backend)["credentials"].ok
