@@ -19,7 +19,8 @@ PACE = 0.02  # a cluster takes so much of two seconds
 
 
 @pytest.fixture(scope="module")
-def local_aws() -> Iterator[Clouds]:
+def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clouds]:
+    tmp_path_factory.getbasetemp()  # for all tests of the process: not in the folder below
     before = dict(os.environ)
     with emulate("aws", "kubernetes", pace=PACE) as clouds, tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder  # where drivers remember what they have asked for

@@ -35,7 +35,8 @@ JOB = """
 import hashlib, os
 from pyspark.sql import SparkSession
 SparkSession.builder.getOrCreate()
-print("proof", hashlib.sha256(os.environ["TOKEN"].encode()).hexdigest(), os.environ["PLAIN"])
+print("proof", hashlib.sha256(os.environ["TOKEN"].encode()).hexdigest(), os.environ["PLAIN"],
+    os.environ.get("OF_THE_DEVELOPER"))
 """
 TARGET = """
 [targets.emr]
@@ -61,7 +62,10 @@ def kept(bucket: str) -> Iterator[bytes]:
 
 
 @pytest.mark.spark
-def test_a_driver_has_its_secret_and_nothing_else_holds_it(clouds: Clouds, tmp_path: Path) -> None:
+def test_a_driver_has_its_secret_and_nothing_else_holds_it(
+    clouds: Clouds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_THE_DEVELOPER", "of no machine of the cloud")
     token = uuid4().hex
     value = f"{token} é 'x' \"$HOME\"\n"
     name = secret(SecretString=value)
@@ -77,7 +81,7 @@ def test_a_driver_has_its_secret_and_nothing_else_holds_it(clouds: Clouds, tmp_p
     (note,) = (n for n in engine.plan.notes if n.field == "secrets")
     assert (note.fit.verdict, "no executor" in note.fit.reason) == (Verdict.APPROXIMATED, True)
     objects = list(kept("vault"))
-    proof = f"proof {hashlib.sha256(value.encode()).hexdigest()} a b"
+    proof = f"proof {hashlib.sha256(value.encode()).hexdigest()} a b None"
     assert sum(proof.encode() in body for body in objects) == 1, "it is in the log alone"
     assert not any(token.encode() in body for body in objects)
     handle = state[job.id].handle

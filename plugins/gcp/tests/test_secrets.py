@@ -39,7 +39,8 @@ JOB = """
 import hashlib, os, sys
 from pyspark.sql import SparkSession
 SparkSession.builder.getOrCreate()
-print("proof", hashlib.sha256(os.environ["TOKEN"].encode()).hexdigest(), sys.argv[1:])
+print("proof", hashlib.sha256(os.environ["TOKEN"].encode()).hexdigest(), sys.argv[1:],
+    os.environ.get("OF_THE_DEVELOPER"))
 """
 TARGETS = """
 [targets.dataproc]
@@ -78,8 +79,9 @@ def bucket(cloud: Clouds) -> Any:
 @pytest.mark.spark
 @pytest.mark.parametrize("target", ["dataproc", "dataproc-serverless"])
 def test_a_driver_has_its_secret_and_nothing_else_holds_it(
-    cloud: Clouds, bucket: Any, tmp_path: Path, target: str
+    cloud: Clouds, bucket: Any, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OF_THE_DEVELOPER", "of no machine of the cloud")
     token = uuid4().hex
     value = f"{token} é 'x' \"$HOME\"\n"
     (tmp_path / "pipeline.yaml").write_text(PIPELINE.replace("NAME", secret(value.encode())))
@@ -92,7 +94,7 @@ def test_a_driver_has_its_secret_and_nothing_else_holds_it(
     notes = [n.fit for n in engine.plan.notes if n.field == "secrets"]
     assert {(f.verdict, "no executor" in f.reason) for f in notes} == {(Verdict.APPROXIMATED, True)}
     objects = [blob.download_as_bytes() for blob in bucket.list_blobs()]
-    proof = f"proof {hashlib.sha256(value.encode()).hexdigest()} ['a b', '']"
+    proof = f"proof {hashlib.sha256(value.encode()).hexdigest()} ['a b', ''] None"
     assert sum(proof.encode() in body for body in objects) == 1, "it is in the output alone"
     assert not any(token.encode() in body for body in objects)
     told = [engine.plan, engine.plan.to_json(), state.of, *cloud.control.seen()]
