@@ -14,6 +14,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from portaflow_aws import asked
@@ -33,12 +34,19 @@ _ONCE = (
 
 def impatient() -> None:
     """The same steps with shorter pauses."""
-    calls._FIRST_PAUSE, calls._LONGEST_PAUSE = 0.02, 0.3
-    asked._LATE = 1.0
-    poller._GRACE, poller._SURE, poller._LONGEST_TROUBLE = 3.0, 0.3, 0.2
-    engine.STOP_AGAIN = 1.0
-    run_state.LOSS_DELAY = 0.3
-    jobs._PATIENCE, verdict._SETTLING = 0.5, 1.0
+    pauses: tuple[tuple[ModuleType, dict[str, float]], ...] = (
+        (calls, {"_FIRST_PAUSE": 0.02, "_LONGEST_PAUSE": 0.3}),
+        (asked, {"_LATE": 1.0}),
+        (poller, {"_GRACE": 3.0, "_SURE": 0.3, "_LONGEST_TROUBLE": 0.2}),
+        (engine, {"STOP_AGAIN": 1.0}),
+        (run_state, {"LOSS_DELAY": 0.3}),
+        (jobs, {"PATIENCE": 0.5}),
+        (verdict, {"_SETTLING": 1.0}),
+    )
+    for module, values in pauses:
+        for name, seconds in values.items():
+            getattr(module, name)  # of another name it would be as long as ever
+            setattr(module, name, seconds)
 
 
 def _child(order: dict[str, Any]) -> None:

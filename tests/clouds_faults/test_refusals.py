@@ -186,6 +186,8 @@ def _quotas() -> Iterator[tuple[str, Row]]:
         told = "exceeded quota: none, requested: pods=1", "ask for a larger quota", "capacity"
         sets = {"container.namespace": "full"}
         yield target, Row(target, *told, task={"timeout": 4}, sets=sets)
+    told = "exceeded quota: none, requested: count/jobs.batch=1", "ask for a larger", "capacity"
+    yield "kubernetes, jobs", Row("kubernetes", *told, sets={"container.namespace": "shut"})
     for target in ("kubernetes", "eks"):
         large, helps = {"timeout": 4, "size": {"cpu": 4000}}, "make its size smaller"
         yield f"{target}, no node", Row(target, "no node takes it", helps, "capacity", task=large)
@@ -208,7 +210,7 @@ ROWS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def wrong(everywhere: Field) -> None:
-    """Keys of nobody, a bucket that is far, an image that is gone, and a namespace that is full."""
+    """Keys of nobody, a bucket that is far, an image that is gone, and namespaces that are full."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -231,10 +233,10 @@ def wrong(everywhere: Field) -> None:
     config = client.Configuration()
     load_kube_config(clouds.env["KUBECONFIG"], client_configuration=config)
     core = client.CoreV1Api(client.ApiClient(config))
-    core.create_namespace({"metadata": {"name": "full"}})
-    core.create_namespaced_resource_quota(
-        "full", {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-    )
+    for name, what in (("full", "pods"), ("shut", "count/jobs.batch")):
+        core.create_namespace({"metadata": {"name": name}})
+        quota = {"metadata": {"name": "none"}, "spec": {"hard": {what: "0"}}}
+        core.create_namespaced_resource_quota(name, quota)
 
 
 @pytest.mark.parametrize("row", ROWS)
