@@ -45,3 +45,10 @@ def key_part(name: str) -> str:
     safe = re.sub(r"[^A-Za-z0-9._=-]", "-", name)[:60].lstrip("._=-")
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:10]
     return f"{safe or 'x'}-{digest}"
+
+
+def file_part(name: str) -> str:
+    """The same for a file, whose suffix stays: by that, Spark knows Python from a jar."""
+    stem, _, suffix = name.rpartition(".")
+    plain = stem and re.fullmatch(r"[A-Za-z0-9]{1,9}", suffix) and key_part(name) != name
+    return f"{key_part(stem)}.{suffix}" if plain else key_part(name)

@@ -18,7 +18,7 @@ from pydantic import JsonValue, ValidationError
 
 from .backend import Capability, ClusterSpec, ContainerSpec, JobSpec, ObjectStore, Spec
 from .errors import DefinitionError, Gathered, TargetError
-from .names import key_part, owner_label
+from .names import file_part, key_part, owner_label
 from .pipeline import (
     CallTask,
     Cluster,
@@ -307,7 +307,7 @@ class Asks:
         }
 
     def _stage(self, place: _Place, file: LocalFile, content: bytes | None = None) -> str:
-        uri = place.store.url(f"_staged/{file.digest}/{key_part(file.name)}")
+        uri = place.store.url(f"_staged/{file.digest}/{file_part(file.name)}")
         self.staged.setdefault(uri, Staged(uri, file, content))
         return uri
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portaflow.names import key_part, owner_label, resource_name
+from portaflow.names import file_part, key_part, owner_label, resource_name
 
 anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
 words = st.one_of(anything, st.sampled_from(["a", "a-b", "a b", "A", "ä", "-", "", "x" * 200]))
@@ -58,6 +59,19 @@ def test_a_key_part_is_one_part_and_hides_nothing(name: str) -> None:
 def test_a_plain_name_stays_readable(name: str) -> None:
     if re.fullmatch(r"[a-z]{1,20}", name):
         assert key_part(name) == name
+
+
+@pytest.mark.parametrize("name", ["my job.py", "größe.py", "a b.tar.gz", "x" * 90 + ".jar"])
+def test_a_files_part_keeps_its_suffix(name: str) -> None:
+    part = file_part(name)
+    assert part != name
+    assert part.rpartition(".")[2] == name.rpartition(".")[2]
+    assert re.fullmatch(r"[A-Za-z0-9=-][A-Za-z0-9._=-]{0,89}", part)
+
+
+@pytest.mark.parametrize("name", ["job.py", "a-1.2.jar", ".hidden", "no suffix", "a.b c"])
+def test_a_files_part_is_else_that_of_any_name(name: str) -> None:
+    assert file_part(name) == key_part(name)
 
 
 @given(words, words)
