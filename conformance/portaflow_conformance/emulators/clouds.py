@@ -10,6 +10,7 @@ belong into a process of their own that has this environment from its start.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import tempfile
@@ -116,6 +117,10 @@ class Clouds:
         self._undo.callback(self.control.clear)  # a call that is held would keep its stand-in
         for keeper in self._keepers:
             keeper.started()
+        # What is there now stays: to look through all of it for garbage again and again, 60 ms
+        # and more each time, would be to answer nobody meanwhile.
+        gc.freeze()
+        self._undo.callback(gc.unfreeze)
         self._table = _merged("hosts", {n: e.routes() for n, e in emulators.items()})
         theirs = _merged("variables", {n: e.env() for n, e in emulators.items()})
         ours = routing(folder, authority, proxy.port)
