@@ -20,8 +20,8 @@ _ACCOUNT = re.compile(r"/v1/projects/[^/]+/serviceAccounts/([^/:]+):(\w+)")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
-class Credentials:
-    """iamcredentials.googleapis.com: who proves to be somebody may act as any account."""
+class Application:
+    """What answers an account for a part of GCP, with errors as Google's front end tells them."""
 
     def __init__(self, control: Control, tokens: Tokens) -> None:
         self._control, self._tokens = control, tokens
@@ -35,16 +35,27 @@ class Credentials:
             return shown(invalid(f"Invalid JSON payload received: {error}"))
 
     def _answer(self, request: Request) -> Response:
+        raise NotImplementedError
+
+    def _who(self, request: Request) -> str:
+        """The account that asks. Raises RefusedError."""
+        if who := self._tokens.principal(request.headers.get("authorization", "")):
+            return who
+        text = "Request had invalid authentication credentials."
+        raise RefusedError(Code.UNAUTHENTICATED, text)
+
+
+class Credentials(Application):
+    """iamcredentials.googleapis.com: who proves to be somebody may act as any account."""
+
+    def _answer(self, request: Request) -> Response:
         found = _ACCOUNT.fullmatch(request.path)
         does = {"generateAccessToken": self._token, "signBlob": self._sign}.get(
             found[2] if found and request.method == "POST" else ""
         )
         if found is None or does is None:  # google-auth looks for a trust boundary, too
             raise RefusedError(Code.NOT_FOUND, f"{request.path} is not in the local iamcredentials")
-        who = self._tokens.principal(request.headers.get("authorization", ""))
-        if not who:
-            text = "Request had invalid authentication credentials."
-            raise RefusedError(Code.UNAUTHENTICATED, text)
+        who = self._who(request)
         account, method = unquote(found[1]), found[2]
         name = f"gcp:iamcredentials.{method[0].upper()}{method[1:]}"
         fault = self._control.called(name, who, account=account)

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 from ..control import Control
 from ..faults import struck
 from .checks import CORES
+from .iam import Application
 from .regions import REGIONS
-from .rest import shown
 from .rpc import Code, RefusedError, invalid, refuse
 from .tokens import Tokens
 from .wire import Request, Response
@@ -27,9 +27,9 @@ _CALLS = {
 }
 
 
-class Permissions:
+class Permissions(Application):
     def __init__(self, control: Control, tokens: Tokens) -> None:
-        self._control, self._tokens = control, tokens
+        super().__init__(control, tokens)
         self._ways: Mapping[str, tuple[str, Callable[..., Response]]] = {
             r"POST cloudresourcemanager\S+/v[13]/projects/([^/]+):testIamPermissions": (
                 "cloudresourcemanager.TestIamPermissions", self._project
@@ -42,24 +42,13 @@ class Permissions:
             ),
         }  # fmt: skip
 
-    def __call__(self, request: Request) -> Response:
-        try:
-            return self._answer(request)
-        except RefusedError as error:
-            return shown(error)
-        except ValueError as error:
-            return shown(invalid(f"Invalid JSON payload received: {error}"))
-
     def _answer(self, request: Request) -> Response:
         asked = f"{request.method} {request.host}{request.path}"
         ways = ((re.fullmatch(pattern, asked), way) for pattern, way in self._ways.items())
         found, way = next(((f, w) for f, w in ways if f), (None, None))
         if found is None or way is None:
             raise RefusedError(Code.NOT_FOUND, f"{asked} is not in the local GCP")
-        who = self._tokens.principal(request.headers.get("authorization", ""))
-        if not who:
-            text = "Request had invalid authentication credentials."
-            raise RefusedError(Code.UNAUTHENTICATED, text)
+        who = self._who(request)
         about = unquote(found[1])
         name, answer = way
         fault = self._control.called(f"gcp:{name}", who, about=about)
