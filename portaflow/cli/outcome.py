@@ -123,7 +123,7 @@ def error(session: Session, plan: Plan, state: RunState) -> RunError | None:
     """Why the run did not succeed and what to do next; None when it did."""
     if state.succeeded:
         return None
-    failed = [a for a in state.failed() if a.verb != "stop"]
+    failed = state.failed()
     parts = [_failure(session, plan, a, state[a.id]) for a in failed[:_FAILURES]]
     if len(failed) > _FAILURES:
         names = ", ".join(label(a) for a in failed[_FAILURES:][:10])
@@ -136,6 +136,8 @@ def error(session: Session, plan: Plan, state: RunState) -> RunError | None:
 
 def _failure(session: Session, plan: Plan, action: Action, mine: ActionState) -> str:
     first, _, tail = mine.reason.strip().partition("\n")
+    if action.verb == "stop":
+        return first  # which names what is not gone
     lines = tail.splitlines() or _log_tail(session, action, mine)
     kind = "cluster" if action.kind == "cluster" else "task"
     attempt = f" (attempt {mine.attempt})" if mine.attempt > 1 else ""

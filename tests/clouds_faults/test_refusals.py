@@ -95,6 +95,8 @@ def _permissions() -> Iterator[tuple[str, Row]]:
     ):
         fix = "give its role or user the right"
         yield name, Row(target, right, fix, "denied", denied=f"aws:{call}")
+    right, call = "elasticmapreduce:TerminateJobFlows", "aws:emr.TerminateJobFlows"
+    yield "emr, to end it", Row("emr", right, fix, denied=call, code=3)
     for name, target, call, what in (
         ("dataproc", "dataproc", "dataproc.CreateCluster", "cluster 'pf-p-c-"),
         ("dataproc, to look", "dataproc", "dataproc.GetCluster", "cluster 'pf-p-c-"),
@@ -103,6 +105,8 @@ def _permissions() -> Iterator[tuple[str, Row]]:
         ("gke", "gke", "container.GetCluster", "cluster 'portaflow'"),
     ):
         yield name, Row(target, what, "give the account a role", "denied", denied=f"gcp:{call}")
+    call, what = "gcp:dataproc.DeleteCluster", "cluster 'c' may still be there"
+    yield "dataproc, to end it", Row("dataproc", what, "account a role", denied=call, code=3)
     told = 'cannot create resource "jobs"', "kubectl auth can-i --list", "denied"
     yield "kubernetes", Row("kubernetes", *told, sets={"container.context": "viewer"})
 
@@ -256,4 +260,7 @@ def test_a_refusal_says_what_is_wrong_and_what_helps(field: Field, row: Row) -> 
         assert failed["cause"] == row.cause
         assert failed["attempt"] == 1 or row.cause == "capacity"  # nobody waits for what stays
         assert row.wrong in failed["reason"]
+    if row.code == 3:  # it is told what may still be there, and goes when it may
+        field.control.clear()
+        assert field.portaflow("reap", "--target", row.target, "--yes").code == 0
     field.nothing_left(row.target)
