@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +23,7 @@ from .streams import Stream
 
 Ordered = Callable[[Fault, str], None]  # a fault that is about the object with this uid
 
+_MAKES = 4  # objects that are made in one turn of the loop, however many are asked for at once
 _BOOKMARKS = 5.0  # seconds; clusters send them about once a minute
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class Server:
         self._control = control
         self._streams = streams
         self._ordered = ordered
+        self._gate = asyncio.Semaphore(_MAKES)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -113,6 +116,9 @@ class Server:
             return await self._streams[what.sub](request, what, pod)
         if what.verb == "watch":
             return await self._watch(request, what, fault)
+        if what.verb == "create":
+            async with self._gate:
+                await asyncio.sleep(0)  # others have their turn
         answer = self._api.answer(what, user, content)
         uid = answer.body.get("metadata", {}).get("uid")
         if fault is not None and uid:
