@@ -267,7 +267,8 @@ class Engine:
         if times < STOPS:
             self._ask(action, times + 1)
         else:
-            reason = f"it was asked to end {times} times and goes on"
+            unheard = f"it was asked to end {times} times, and is not known to have done so"
+            reason = "; ".join(filter(None, (self.state[action.id].reason, unheard)))
             self._event(self._outcomes.leak(action, reason, now))
 
     def _timed_out(self, action: Action, what: int, now: float) -> None:

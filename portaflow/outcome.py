@@ -50,7 +50,8 @@ class Outcomes:
                 gone = Status(state=State.STOPPED, reason=f"{action.kind} is gone: {answer}")
                 return self._status(action, gone, now)
             case PortaflowError() if action.verb != "stop" and mine.phase is Phase.RUNNING:
-                return self.end(action, str(answer), Cause.INFRA, now)  # it cannot be watched
+                cause = Cause.DENIED if isinstance(answer, DeniedError) else Cause.INFRA
+                return self.end(action, str(answer), cause, now)  # it cannot be watched
         return None
 
     def event(self, action: Action, phase: Phase, now: float, **what: Any) -> Event:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .backend import Driver, Handle, State, Status
-from .errors import BackendError, NotFoundError, PluginError, PortaflowError
+from .errors import BackendError, DeniedError, NotFoundError, PluginError, PortaflowError
 
 Seen = Status | PortaflowError
 Tell = Callable[[Seen], None]
@@ -26,6 +26,7 @@ _SHORTEST, _LONGEST = 0.001, 5.0  # seconds between two rounds
 _LONGEST_TROUBLE = 60.0  # seconds between two rounds while calls fail
 _GRACE = 15.0  # seconds in which a provider may not yet list what it has started
 _SURE = 1.0  # seconds for which a thing that was there must be missing
+_DENIED = 30.0  # seconds in which one may come to be allowed to look at what one has started
 _CLOSING = 5.0  # seconds that the end waits for a call that is under way
 _BROKEN = 3  # rounds after which a plugin that breaks the interface is given up
 
@@ -135,6 +136,10 @@ class Poller:
         except BackendError as error:
             group.troubles, group.faults = group.troubles + 1, 0
             self._on_trouble(error, self._interval(group))
+            if isinstance(error, DeniedError):  # else there would be no end of what was just begun
+                for watch in watches:
+                    if watch.last is None and began - watch.since > _DENIED:
+                        self._end(group, watch, error)
             return
         except (Exception, SystemExit) as error:  # a plugin's: its fault must not hang the run
             group.troubles, group.faults = group.troubles + 1, group.faults + 1

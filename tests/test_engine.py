@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from portaflow import calls
+from portaflow import calls, poller
 from portaflow.backend import Cause, Handle, Request, State, Status
 from portaflow.errors import (
     DeniedError,
@@ -24,6 +24,7 @@ from portaflow.state import LOSSES, Event, Phase
 from .world import (
     FAILED,
     RUNNING,
+    SUCCEEDED,
     WHOLE,
     Background,
     Gate,
@@ -273,6 +274,33 @@ def test_polls_that_fail_for_a_while_fail_nothing(tmp_path: Path) -> None:
     assert stage.run().succeeded
     assert len(stage.troubles) == 5
     assert all(" waiting" not in seen for seen in stage.seen)
+
+
+@pytest.mark.parametrize("seen", [0, 1])
+def test_who_may_not_look_at_what_was_started_is_told_and_who_no_longer_may_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: int
+) -> None:
+    class Veiled(World):
+        polls = 0
+
+        def poll(self, handles: Sequence[Handle]) -> Mapping[str, Status | NotFoundError]:
+            self.polls += 1
+            if seen < self.polls < 13:
+                raise DeniedError("you may not list jobs; ask for the right")
+            if self.polls > 12 and self.alive:
+                self.becomes("a-1", SUCCEEDED)
+            return super().poll(handles)
+
+    monkeypatch.setattr(poller, "_DENIED", 0.05)
+    world = Veiled()
+    world.says = {"a-1": RUNNING}
+    state = Stage(tmp_path, start("a", retries=3), world=world).run()
+    if seen:
+        assert (state["a"].phase, world.log) == (Phase.DONE, ["start a-1"])
+    else:
+        assert (state["a"].phase, state["a"].cause) == (Phase.FAILED, Cause.DENIED)
+        assert "ask for the right" in state["a"].reason
+        assert set(world.log) == {"start a-1", "stop a-1"}
 
 
 def test_a_thing_whose_status_is_garbage_is_ended_and_the_plugin_named(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def impatient() -> None:
     pauses: tuple[tuple[ModuleType, dict[str, float]], ...] = (
         (calls, {"_FIRST_PAUSE": 0.02, "_LONGEST_PAUSE": 0.3}),
         (asked, {"_LATE": 1.0}),
-        (poller, {"_GRACE": 3.0, "_SURE": 0.3, "_LONGEST_TROUBLE": 0.2}),
+        (poller, {"_GRACE": 3.0, "_SURE": 0.3, "_DENIED": 1.0, "_LONGEST_TROUBLE": 0.2}),
         (engine, {"STOP_AGAIN": 1.0}),
         (run_state, {"LOSS_DELAY": 0.3}),
         (jobs, {"PATIENCE": 0.5}),
