@@ -37,6 +37,7 @@ class _Watch:
     tell: Tell
     since: float
     grace: float  # seconds in which the provider may not yet know it
+    new: bool = True  # it has just begun
     last: Status | None = None
     missing_since: float = 0.0
 
@@ -77,7 +78,8 @@ class Poller:
                 group.thread.start()
         with group.changed:
             grace = max(_GRACE - age, _SURE)
-            group.watches[handle.name] = _Watch(handle, tell, time.monotonic(), grace)
+            new = age < _GRACE
+            group.watches[handle.name] = _Watch(handle, tell, time.monotonic(), grace, new)
             group.changed.notify()
 
     def hurry(self, driver: Driver[Any], name: str) -> bool:
@@ -138,7 +140,8 @@ class Poller:
             self._on_trouble(error, self._interval(group))
             if isinstance(error, DeniedError):  # else there would be no end of what was just begun
                 for watch in watches:
-                    if watch.last is None and began - watch.since > _DENIED:
+                    unseen = watch.new and watch.last is None
+                    if unseen and began - watch.since > _DENIED:
                         self._end(group, watch, error)
             return
         except (Exception, SystemExit) as error:  # a plugin's: its fault must not hang the run

@@ -242,6 +242,25 @@ def test_a_listing_with_a_gap_loses_nothing(poller: Poller) -> None:
     assert seen == [RUNNING, DONE]
 
 
+def test_a_denial_ends_what_has_just_begun_and_nothing_that_may_have_run_for_hours(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that goes on with a run under other credentials must not end its work."""
+    monkeypatch.setattr(module, "_DENIED", 0.05)
+    denied, seen = DeniedError("you may not list jobs"), dict[str, Any]()
+
+    def answer(name: str) -> Status:
+        raise denied
+
+    driver = Telling(answer)
+    poller.watch(driver, handle("old"), lambda told: seen.setdefault("old", told), age=3600.0)
+    poller.watch(driver, handle("new"), lambda told: seen.setdefault("new", told))
+    until(lambda: "new" in seen)
+    driver.answer = lambda name: RUNNING
+    until(lambda: "old" in seen)
+    assert seen == {"new": denied, "old": RUNNING}
+
+
 def test_drivers_are_polled_apart(poller: Poller) -> None:
     """One that hangs does not keep another one waiting."""
     let_go, seen = threading.Event(), list[Any]()
