@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from portaflow_conformance.emulators.control import Fault
 
 from portaflow.backend import ContainerSpec, JobSpec, State
 from portaflow.errors import DeniedError, RejectedError, UnavailableError
+from tests.suite import outcomes
 
 from .field import wait
 
@@ -159,16 +158,9 @@ def test_a_job_of_spark_reads_s3_as_its_account(clouds: Clouds, tmp_path: Path) 
     api = Eks(Config(cluster="portaflow", namespace="default")).api
     api.call("POST", "/api/v1/namespaces/default/configmaps", token)
     (tmp_path / "portaflow.toml").write_text(SPARK)
-    command = [
-        sys.executable, "-m", "pytest", "-p", "portaflow_conformance", "-p", "no:cacheprovider",
-        "--target", "spark-eks", "--target-kind", "emulator", "--level", "L1", "--report",
-        "reports", "-k", "plugin or dependencies_shipped or env_reaches",
-    ]  # fmt: skip
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    report = json.loads((tmp_path / "reports" / "report.json").read_text())
-    mine = {r["id"]: r["outcome"] for r in report["results"] if r["backend"] == "spark-eks"}
-    assert mine["spark.dependencies_shipped"] == "passed", done.stdout[-6000:] + done.stderr[-2000:]
+    some = "plugin or dependencies_shipped or env_reaches"
+    mine = outcomes(tmp_path, "spark-eks", "spark-eks", "spark", "-k", some)
+    assert mine["spark.dependencies_shipped"] == "passed"
     assert set(mine.values()) == {"passed", "not run"}
     assert clouds.control.count("aws:sts.AssumeRoleWithWebIdentity") >= 2  # driver and executor
 
