@@ -243,6 +243,10 @@ class StatsAfterwards(FolderFileSystem):
             time.sleep(0.001)
         return [name for name in found if os.stat(name)]
 
+    def rm_file(self, path: str) -> None:
+        time.sleep(0.05)  # long enough to be listed
+        super().rm_file(path)
+
 
 class ListsTheDead(FolderFileSystem):
     def find(self, path: str, detail: bool = False, **kwargs: Any) -> Any:
