@@ -373,6 +373,10 @@ class ContainerRun(Backend):
     @abstractmethod
     def containers(self) -> Driver[ContainerSpec]: ...
 
+    def check_image(self, reference: str) -> Finding | None:
+        """Look for an image, as far as that costs nothing. None: there is nothing to look at."""
+        return None
+
 
 class ObjectStore(Backend):
     """A bucket, or a folder that behaves like one, seen through fsspec.

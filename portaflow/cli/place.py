@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from portaflow import text
-from portaflow.backend import Finding
+from portaflow.backend import ContainerSpec, Finding
 from portaflow.errors import LeakError, PortaflowError
 from portaflow.hookspecs import BackendKind
 from portaflow.plugins import Backends, Broken, Offer, Registry, installed
@@ -23,6 +23,9 @@ from portaflow.target import Settings, Target, find_file, settings
 from .options import as_json, print_json, with_open, with_session, with_target
 from .table import TONES, show_table
 from .text import cut, printable, width
+
+if TYPE_CHECKING:
+    from portaflow.plan import Plan
 
 _KINDS: tuple[BackendKind, ...] = ("store", "compute", "container")
 _STRANGE = (Exception, SystemExit)
@@ -282,6 +285,24 @@ def _pipeline(session: Session, path: Path) -> Iterator[tuple[str, Finding]]:
     for note in planned.notes:
         detail = f"{note.fit.verdict.value}: {note.fit.reason}"
         yield where, Finding(what=f"{note.action}.{note.field}", ok=True, detail=detail)
+    yield from _images(session, planned)
+
+
+def _images(session: Session, planned: Plan) -> Iterator[tuple[str, Finding]]:
+    """What can be told, at no cost, of each image that the pipeline runs."""
+    wanted = {
+        (a.place, a.backend, a.spec.image): None
+        for a in planned.actions
+        if isinstance(a.spec, ContainerSpec) and a.spec.image
+    }
+    for place, backend, image in wanted:
+        try:
+            finding = session.backends.at(place).container.check_image(image)
+        except _STRANGE as error:
+            fix = "portaflow backends --verbose tells more"
+            finding = Finding(what=f"image {image}", ok=False, detail=_said(error), fix=fix)
+        if finding:
+            yield " ".join(filter(None, (place, "container", backend))), finding
 
 
 # -- reap

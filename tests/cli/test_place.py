@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from portaflow_local.process import Processes
 
 from portaflow import plugins
 from portaflow.backend import ContainerRun, Finding
@@ -40,6 +41,17 @@ class Exiting(Raising):
         raise SystemExit(7)
 
 
+class Looking(Processes):
+    """Processes, but with images."""
+
+    name = "looking"
+
+    def check_image(self, reference: str) -> Finding:
+        if reference == "odd":
+            raise ZeroDivisionError("as strangers do")
+        return Finding(what=f"image {reference}", ok=False, detail="nowhere", fix="push it")
+
+
 @pytest.fixture
 def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The installed plugins, and some that are broken in different ways."""
@@ -48,6 +60,7 @@ def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
         *real,
         Offer(BackendSpec("raising", "container", f"{__name__}:Raising"), "stranger"),
         Offer(BackendSpec("exiting", "container", f"{__name__}:Exiting"), "stranger"),
+        Offer(BackendSpec("looking", "container", f"{__name__}:Looking"), "stranger"),
         Offer(BackendSpec("absent", "container", "no.such:Thing"), "stranger"),
         Offer(BackendSpec("twice", "container", "a:b"), "stranger"),
         Offer(BackendSpec("twice", "container", "a:b"), "other"),
@@ -178,6 +191,21 @@ def test_doctor_says_what_is_wrong_and_how_to_fix_it(
     assert not findings(invoke, "no-such-folder", code=1)["pipeline no-such-folder: can run here"][
         "ok"
     ]
+
+
+def test_doctor_looks_once_for_each_image_that_a_pipeline_runs(
+    invoke: Invoke, strangers: None, write: Write
+) -> None:
+    one = "tasks=[sh('a', 'true'), sh('b', 'true'), ContainerTask(id='c', image='odd',"
+    folder = write("p", f"{one} command=['true'])]")
+    words = ("doctor", str(folder), "--set", "container.backend=looking", "--json")
+    found = json.loads(invoke(*words, code=1).stdout)["findings"]
+    images = [f for f in found if f["what"].startswith("image ")]
+    assert [(f["where"], f["what"], f["detail"]) for f in images] == [
+        ("container looking", "image any", "nowhere"),
+        ("container looking", "image odd", "ZeroDivisionError: as strangers do"),
+    ]
+    assert not any(f["ok"] for f in images)
 
 
 @pytest.mark.parametrize(

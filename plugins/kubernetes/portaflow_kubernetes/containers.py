@@ -159,6 +159,9 @@ class Kubernetes(OnCluster, ContainerRun):
         Capability.SECRETS: SUPPORTED,
     }
 
+    def check_image(self, reference: str) -> Finding:
+        return doctor.image(self.api, reference)
+
     @property
     def containers(self) -> ContainerDriver:
         return ContainerDriver(self.api, self.config)

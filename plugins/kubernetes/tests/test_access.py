@@ -132,6 +132,7 @@ def test_an_image_is_looked_for_on_the_nodes(field: Field) -> None:
     assert "on no node yet; whether its registry gives it is not asked" in unknown.detail
     field.wait(field.start("exit 0", image=f"{name}:latest"))
     assert of_spark(field, "one", image=name)[f"image {name}"].detail == "on node portaflow"
+    assert field.backend.check_image(name).detail == "on node portaflow"
     wrong = of_spark(field, "one", image="No Name")["image No Name"]
     assert not wrong.ok
     assert "correct `image`" in wrong.fix

@@ -380,3 +380,15 @@ class Docker(ContainerRun):
         yield writable(self.config.root, "records of image builds")
         yield writable(cache, "lock of the sentinel")
         yield from machine.look(self.config.url, self.config.user)
+
+    def check_image(self, reference: str) -> Finding | None:
+        what = f"image {reference}"
+        try:
+            with daemon.told(what):
+                daemon.connect(self.config.url).inspect_image(reference)
+        except NotFoundError:
+            detail = "not here yet: its first task builds or pulls it"
+            return Finding(what=what, ok=True, detail=detail)
+        except BackendError:
+            return None  # what is wrong with the daemon, `check` says
+        return Finding(what=what, ok=True, detail="is here")

@@ -266,6 +266,14 @@ def test_what_is_unknown_or_was_removed_is_not_found(field: Field) -> None:
             field.driver.logs(handle)
 
 
+def test_an_image_is_here_or_not_yet(field: Field, podman: Any) -> None:
+    backend = Docker(field.config)
+    for reference, detail in ((podman.image, "is here"), ("registry.test/no:1", "not here yet")):
+        found = backend.check_image(reference)
+        assert found is not None
+        assert found.detail.startswith(detail)
+
+
 def test_doctor_is_content_with_this_daemon(field: Field) -> None:
     findings = list(Docker(field.config).check())
     assert all(f.ok for f in findings), findings
