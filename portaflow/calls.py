@@ -134,7 +134,7 @@ class Calls:
         self._poller.watch(self._drivers(action), handle, tell, age)
 
     def look(self, action: Action, attempt: int, handle: Handle, age: float) -> None:
-        """Watch `handle` closely: it was asked to end."""
+        """Watch `handle` closely: it was asked to end, or may have ended."""
         if not self._poller.hurry(self._drivers(action), handle.name):
             self.watch(action, attempt, handle, age)
 

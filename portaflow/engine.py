@@ -161,12 +161,20 @@ class Engine:
             event = event and self._outcomes.missed(event)
         if event:
             self._event(event)
+            if event.cause is Cause.INFRA and action.parent:
+                self._suspect(self.plan.by_id[action.parent])
         elif isinstance(answer, Started):
             if mine.phase in BUSY:  # it was asked to end
                 self._calls.look(action, attempt, answer.handle, self._age(action))
             elif mine.leaked and action.verb == "start":  # given up, and there after all
                 ask = partial(self._calls.ask, action, attempt, answer.handle, None)
                 self._calls.stop(action, _NOBODY, ask)
+
+    def _suspect(self, cluster: Action) -> None:
+        """Look at a cluster soon: what ran on it was lost, so that it may be gone, too."""
+        mine = self.state[cluster.id]
+        if mine.handle and mine.phase is Phase.DONE:
+            self._calls.look(cluster, mine.attempt, mine.handle, self._age(cluster))
 
     def _record(self) -> None:
         """Record the events so far; then, and not before, let them take effect.

@@ -83,7 +83,7 @@ class Poller:
             group.changed.notify()
 
     def hurry(self, driver: Driver[Any], name: str) -> bool:
-        """Look at the thing often again: it was asked to stop. False if nobody watches it."""
+        """Look at the thing often again. False if nobody watches it."""
         if group := self._groups.get(id(driver)):
             with group.changed:
                 if watch := group.watches.get(name):

@@ -152,6 +152,23 @@ def test_a_start_that_is_refused_fails_at_once_and_says_why(
     assert stage.world.log == ["start cluster-1", "start a-1", "stop cluster-1"]
 
 
+def test_a_job_that_was_lost_has_its_cluster_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be gone, too: attempts on it until that is seen would be for nothing."""
+    looked, look = list[str](), calls.Calls.look
+
+    def watched(self: calls.Calls, action: Action, *rest: Any) -> None:
+        looked.append(action.id)
+        look(self, action, *rest)
+
+    monkeypatch.setattr(calls.Calls, "look", watched)
+    world = World()
+    world.says = {"a-1": Status(state=State.FAILED, reason="the node is lost", cause=Cause.INFRA)}
+    assert Stage(tmp_path, *hybrid(), world=world).run().succeeded
+    assert looked[0] == "cluster"
+
+
 def test_an_attempt_asks_once_for_what_no_quota_is_left_for(tmp_path: Path) -> None:
     stage = Stage(tmp_path, start("a"), world=Refuses(QuotaError("16 cores are all you have")))
     state = stage.run()

@@ -143,7 +143,7 @@ def _rows() -> list[Row]:
             ("fail", 1, {}, {}, "", ""),
             ("fail", -1, {}, {}, "capacity", "Insufficient resources"),
             ("die", 1, _JOB, {}, "", ""),
-            ("die", -1, _JOB, {}, "infra", f"{unreachable}|is not running: ERROR"),
+            ("die", -1, _JOB, {}, "infra", f"{unreachable}|is not running: ERROR|was deleted"),
         ),
         *rows(
             "dataproc", job,
