@@ -48,6 +48,14 @@ class Fault:
         if self.effect == "deny":
             self.status = 403
 
+    def meets(self, operation: str, principal: str) -> bool:
+        """Whether it is not over yet, and is for such calls."""
+        return (
+            self.times != 0
+            and fnmatchcase(operation, self.operation)
+            and fnmatchcase(principal, self.principal)
+        )
+
     @classmethod
     def parse(cls, order: Any) -> Fault:
         """Read an order from JSON. Raises ValueError, which says what is wrong with it."""
@@ -130,10 +138,9 @@ class Control:
         """Whether such a call would be denied now. It counts as no call."""
         with self._lock:
             return any(
-                f.effect == "deny" and f.times != 0 and f.skip == 0
-                and fnmatchcase(operation, f.operation) and fnmatchcase(principal, f.principal)
+                f.effect == "deny" and f.skip == 0 and f.meets(operation, principal)
                 for f in self.faults
-            )  # fmt: skip
+            )
 
     def note(self, operation: str, principal: str = "", **params: Any) -> None:
         """Record what is no provider's call, such as a host refused: no fault strikes it."""
@@ -152,9 +159,7 @@ class Control:
         return call
 
     def _strikes(self, fault: Fault, call: Call) -> bool:
-        if fault.times == 0 or not fnmatchcase(call.operation, fault.operation):
-            return False
-        if not fnmatchcase(call.principal, fault.principal):
+        if not fault.meets(call.operation, call.principal):
             return False
         if fault.about != "*" and not fnmatchcase(call.about, fault.about):
             return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from portaflow.backend import Finding
@@ -97,20 +96,20 @@ def place(access: Access, subnets: Sequence[str], log_uri: str) -> Iterable[Find
 
 def permissions(access: Access, me: str, actions: Sequence[str]) -> Finding:
     """What policies do not allow `me`, of what a run does. `me`: the ARN of who asks."""
-    what = "permissions"
     found = re.fullmatch(r"arn:(aws[\w-]*):sts::(\d+):assumed-role/([^/]+)/.*", me)
     source = f"arn:{found[1]}:iam::{found[2]}:role/{found[3]}" if found else me
-    iam, lacking = connect(access).client("iam"), list[str]()
+    iam = connect(access).client("iam")
 
     def look() -> str:
         answer = iam.simulate_principal_policy(PolicySourceArn=source, ActionNames=list(actions))
         results = answer["EvaluationResults"]
-        lacking[:] = [r["EvalActionName"] for r in results if r["EvalDecision"] != "allowed"]
-        return f"no policy of {source} allows {', '.join(lacking)}" if lacking else "all of a run's"
+        lacking = [r["EvalActionName"] for r in results if r["EvalDecision"] != "allowed"]
+        if lacking:
+            raise RejectedError(f"no policy of {source} allows {', '.join(lacking)}")
+        return "all of a run's"
 
     fix = "attach such a policy; one that allows it for some clusters alone does not count here"
-    seen = looked(access, what, look, fix)
-    return replace(seen, ok=False, fix=fix) if lacking else seen
+    return looked(access, "permissions", look, fix)
 
 
 def quota(access: Access, what: str, product: str, code: str) -> Finding:

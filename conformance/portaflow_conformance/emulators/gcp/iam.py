@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 import time
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
@@ -20,7 +21,7 @@ _ACCOUNT = re.compile(r"/v1/projects/[^/]+/serviceAccounts/([^/:]+):(\w+)")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
-class Application:
+class Application(ABC):
     """What answers an account for a part of GCP, with errors as Google's front end tells them."""
 
     def __init__(self, control: Control, tokens: Tokens) -> None:
@@ -34,8 +35,8 @@ class Application:
         except ValueError as error:
             return shown(invalid(f"Invalid JSON payload received: {error}"))
 
-    def _answer(self, request: Request) -> Response:
-        raise NotImplementedError
+    @abstractmethod
+    def _answer(self, request: Request) -> Response: ...
 
     def _who(self, request: Request) -> str:
         """The account that asks. Raises RefusedError."""

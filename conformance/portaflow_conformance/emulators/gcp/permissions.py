@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 from urllib.parse import unquote
 
 from ..control import Control
@@ -63,19 +62,16 @@ class Permissions(Application):
         return self._held(request, who)
 
     def _held(self, request: Request, who: str) -> Response:
-        asked: list[Any] = request.json().get("permissions", [])
-        for one in asked:
-            if not _PERMISSION.fullmatch(str(one)):
-                raise invalid(f"Permission {one} is not valid for this resource.")
-        return Response.json({"permissions": [p for p in asked if not self._denied(p, who)]})
-
-    def _denied(self, permission: str, who: str) -> bool:
-        """Whether the call that a permission is for would be denied: dataproc.clusters.create
-        is for dataproc.CreateCluster.
-        """
-        service, thing, verb = _PERMISSION.fullmatch(permission).groups()  # type: ignore[union-attr]
-        call = f"{service}.{verb[0].upper()}{verb[1:]}{thing[0].upper()}{thing[1:]}"
-        return self._control.denies(f"gcp:{_CALLS.get(call, call)}", who)
+        held = []
+        for permission in request.json().get("permissions", []):
+            if not (found := _PERMISSION.fullmatch(str(permission))):
+                raise invalid(f"Permission {permission} is not valid for this resource.")
+            # dataproc.clusters.create is for the call dataproc.CreateCluster.
+            service, thing, verb = found.groups()
+            call = f"{service}.{verb[0].upper()}{verb[1:]}{thing[0].upper()}{thing[1:]}"
+            if not self._control.denies(f"gcp:{_CALLS.get(call, call)}", who):
+                held.append(permission)
+        return Response.json({"permissions": held})
 
     def _region(self, request: Request, who: str, region: str) -> Response:
         if region not in REGIONS:
