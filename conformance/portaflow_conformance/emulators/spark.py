@@ -27,10 +27,11 @@ from .running import Running
 MAIN = "org.apache.spark.deploy.SparkSubmit"
 _OLDEST_JAVA = 17
 _DRAFT = "classes.draft"  # of an archive
+_QUIET = "-XX:-UsePerfData"  # else Java keeps files in /tmp, in a folder that stays
 FAST = (
     "-XX:TieredStopAtLevel=1",  # jobs on a laptop end before the second compiler pays
     "-XX:+UseSerialGC",
-    "-XX:-UsePerfData",  # and its files in /tmp, which a SIGKILL would leave there
+    _QUIET,
     "-Xshare:auto",
     "-Xlog:disable",  # an archive that does not fit is no news for a job's log
 )
@@ -279,7 +280,7 @@ def _launcher_options(java: Path, home: Path, extra: Sequence[Path]) -> list[str
     (launcher,) = (home / "jars").glob("spark-launcher_*.jar")
     scala = launcher.name.removeprefix("spark-launcher_").split("-")[0]
     asked = subprocess.run(
-        [java, "-cp", launcher, "org.apache.spark.launcher.Main", MAIN, "job.py"],
+        [java, _QUIET, "-cp", launcher, "org.apache.spark.launcher.Main", MAIN, "job.py"],
         env={"SPARK_HOME": str(home), "SPARK_SCALA_VERSION": scala},
         stdout=subprocess.PIPE,
         check=True,
@@ -315,7 +316,7 @@ def _fetch(connector: Connector, folder: Path, java: Path, home: Path) -> None:
     )
     (ivy,) = (home / "jars").glob("ivy-*.jar")
     where = folder / "jars" / "[organisation]_[artifact]-[revision].[ext]"
-    command = [str(java), "-jar", str(ivy), "-cache", str(folder / "ivy")]
+    command = [str(java), _QUIET, "-jar", str(ivy), "-cache", str(folder / "ivy")]
     command += ["-ivy", str(folder / "ivy.xml")]
     command += ["-confs", "default", "-types", "jar", "bundle", "-retrieve", str(where)]
     log = folder / "ivy.log"

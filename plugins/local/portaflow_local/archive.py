@@ -25,10 +25,11 @@ from pathlib import Path
 from .java import Java
 
 MAIN = "org.apache.spark.deploy.SparkSubmit"
+_QUIET = "-XX:-UsePerfData"  # else Java keeps files in /tmp, in a folder that stays
 FAST = (
     "-XX:TieredStopAtLevel=1",  # jobs on a laptop end before the second compiler pays
     "-XX:+UseSerialGC",
-    "-XX:-UsePerfData",  # and its files in /tmp, which a SIGKILL would leave there
+    _QUIET,
     "-Xshare:auto",
     "-Xlog:disable",  # an archive that is missing or does not fit is no news for a job's log
 )
@@ -95,7 +96,7 @@ def _launcher_options(java: Path, spark: Path) -> list[str]:
     (launcher,) = (spark / "jars").glob("spark-launcher_*.jar")
     scala = launcher.name.removeprefix("spark-launcher_").split("-")[0]
     asked = subprocess.run(
-        [java, "-cp", launcher, "org.apache.spark.launcher.Main", MAIN, "job.py"],
+        [java, _QUIET, "-cp", launcher, "org.apache.spark.launcher.Main", MAIN, "job.py"],
         env={"SPARK_HOME": str(spark), "SPARK_SCALA_VERSION": scala},
         stdout=subprocess.PIPE,
         check=True,
