@@ -12,6 +12,10 @@ from typing import Any
 
 import google_crc32c
 
+from .contents import Contents
+
+_CHUNK = 2**20
+
 
 class GcsError(Exception):
     """What a call is refused with; each API words it in its own way."""
@@ -66,7 +70,7 @@ class Item:
     bucket: str
     name: str
     generation: int
-    path: Path
+    contents: Contents
     size: int
     crc32c: str
     md5: str  # "" for a composed object, which has none
@@ -115,6 +119,7 @@ class Draft:
 
     def __init__(self, path: Path, composed: bool = False) -> None:
         self.path = path
+        self.contents = Contents(path)
         self.size = 0
         self._md5 = None if composed else hashlib.md5()
         self._crc: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
@@ -129,13 +134,21 @@ class Draft:
         self._crc.update(data)
         self.size += len(data)
 
+    def adopt(self, part: Draft) -> None:
+        """Take over the file of a part, to follow what there is: it is not copied."""
+        with part.close().path.open("rb") as file:
+            while data := file.read(_CHUNK):
+                self._crc.update(data)
+        self.size += part.size
+        self.contents.paths.append(part.path)
+
     def close(self) -> Draft:
         self._file.close()
         return self
 
     def discard(self) -> None:
         self._file.close()
-        self.path.unlink(missing_ok=True)
+        self.contents.remove()
 
     @property
     def md5(self) -> str:

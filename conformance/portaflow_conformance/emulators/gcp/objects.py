@@ -141,7 +141,7 @@ class Objects:
                     bucket=bucket,
                     name=name,
                     generation=self._generation(),
-                    path=draft.path,
+                    contents=draft.contents,
                     size=draft.size,
                     crc32c=draft.crc32c,
                     md5=draft.md5 if finished and not components else "",
@@ -160,7 +160,7 @@ class Objects:
             draft.discard()
             raise
         if old is not None:
-            old.path.unlink(missing_ok=True)
+            old.contents.remove()
         return item
 
     def grow(self, item: Item, draft: Draft, *, finished: bool) -> Item:
@@ -200,7 +200,7 @@ class Objects:
         """An object and its contents, which stay readable when it is replaced."""
         with self._lock:
             item = self.get(bucket, name, generation, conditions)
-            return item, item.path.open("rb")
+            return item, item.contents.open()
 
     def delete(
         self,
@@ -214,7 +214,7 @@ class Objects:
             holder = self.bucket(bucket)
             del holder.items[name]
             del holder.order[bisect.bisect_left(holder.order, name)]
-        item.path.unlink(missing_ok=True)
+        item.contents.remove()
 
     def patch(
         self, bucket: str, name: str, fields: Mapping[str, Any], conditions: Conditions = NONE,
@@ -270,7 +270,7 @@ class Objects:
         try:
             for source in sources:
                 left = source.size  # one that grows may have more, which nobody sees yet
-                with source.path.open("rb") as file:
+                with source.contents.open() as file:
                     while data := file.read(min(left, _CHUNK)):
                         draft.write(data)
                         left -= len(data)

@@ -164,7 +164,7 @@ class Uploads:
         with self._lock:
             found = self._multiparts.get(key)
         if found is None or (found.bucket, found.name) != (bucket, name):
-            raise GcsError(404, "NoSuchUpload", "The specified upload does not exist.")
+            raise _no_upload()
         return found
 
     def part(self, upload: Multipart, number: int, draft: Draft) -> None:
@@ -172,6 +172,9 @@ class Uploads:
             draft.discard()
             raise GcsError(400, "InvalidArgument", "Part number must be 1 to 10000.")
         with self._lock:
+            if upload.id not in self._multiparts:  # completed or given up meanwhile
+                draft.discard()
+                raise _no_upload()
             old = upload.parts.get(number)
             upload.parts[number] = draft.close()
         if old:
@@ -183,15 +186,17 @@ class Uploads:
         numbers = [number for number, _ in wanted]
         if not wanted or numbers != sorted(set(numbers)):
             raise GcsError(400, "InvalidPartOrder", "The parts are not in ascending order.")
+        conditions.check(self._objects.bucket(upload.bucket).items.get(upload.name))
+        with self._lock:
+            for number, etag in wanted:
+                part = upload.parts.get(number)
+                if part is None or etag.strip('"') != part_etag(part):
+                    raise GcsError(400, "InvalidPart", f"Part {number} was not found or changed.")
+            if self._multiparts.pop(upload.id, None) is None:
+                raise _no_upload()
         whole = self._objects.draft(composed=True)
-        for number, etag in wanted:
-            part = upload.parts.get(number)
-            if part is None or etag.strip('"') != part_etag(part):
-                whole.discard()
-                raise GcsError(400, "InvalidPart", f"Part {number} was not found or changed.")
-            with part.path.open("rb") as file:
-                while data := file.read(2**20):
-                    whole.write(data)
+        for number in numbers:
+            whole.adopt(upload.parts.pop(number))
         item = self._objects.put(
             upload.bucket, upload.name, whole, upload.fields, conditions, len(wanted)
         )
@@ -203,6 +208,10 @@ class Uploads:
             self._multiparts.pop(upload.id, None)
         for part in upload.parts.values():
             part.discard()
+
+
+def _no_upload() -> GcsError:
+    return GcsError(404, "NoSuchUpload", "The specified upload does not exist.")
 
 
 def part_etag(part: Draft) -> str:
