@@ -12,9 +12,8 @@ from typing import Any
 
 import google_crc32c
 
+from . import crc32c
 from .contents import Contents
-
-_CHUNK = 2**20
 
 
 class GcsError(Exception):
@@ -122,7 +121,7 @@ class Draft:
         self.contents = Contents(path)
         self.size = 0
         self._md5 = None if composed else hashlib.md5()
-        self._crc: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
+        self._crc = 0
         self._file = path.open("wb")
 
     def write(self, data: bytes) -> None:
@@ -131,16 +130,14 @@ class Draft:
         self._file.write(data)
         if self._md5:
             self._md5.update(data)
-        self._crc.update(data)
+        self._crc = google_crc32c.extend(self._crc, data)
         self.size += len(data)
 
     def adopt(self, part: Draft) -> None:
         """Take over the file of a part, to follow what there is: it is not copied."""
-        with part.close().path.open("rb") as file:
-            while data := file.read(_CHUNK):
-                self._crc.update(data)
         self.size += part.size
-        self.contents.paths.append(part.path)
+        self._crc = crc32c.joined(self._crc, part._crc, part.size)
+        self.contents.paths.append(part.close().path)
 
     def close(self) -> Draft:
         self._file.close()
@@ -156,7 +153,7 @@ class Draft:
 
     @property
     def crc32c(self) -> str:
-        return base64.b64encode(self._crc.digest()).decode()
+        return base64.b64encode(self._crc.to_bytes(4)).decode()
 
 
 def check_bucket_name(name: str) -> None:
