@@ -358,9 +358,10 @@ class _Writer(io.RawIOBase):
         return self._size
 
     def write(self, data: Any) -> int:
+        kept = bytes(data)  # obstore reads it later, when a buffer may hold something else
         with self._fs._told(self._path):
-            self._size += len(data)
-            return int(self._upload.write(data))
+            self._size += len(kept)
+            return int(self._upload.write(kept))
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
         self._failed = kind is not None

@@ -5,6 +5,7 @@ The laws of a store are checked by the conformance suite, on each plugin's own.
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,6 +148,15 @@ def test_a_writer_that_is_let_go_of_writes_nothing(fs: ObjectFileSystem, size: i
     stream.write(b"x" * size)
     del stream
     assert fs.find("mem://bucket") == []
+
+
+def test_a_buffer_may_be_used_again_as_soon_as_it_is_written(fs: ObjectFileSystem) -> None:
+    """`io.BufferedWriter` hands out views of a buffer of its own."""
+    whole = bytes(range(256)) * 4 * 2**10
+    with io.BufferedWriter(fs.open("mem://bucket/o", "wb"), 2**16) as file:
+        for start in range(0, len(whole), 1000):
+            file.write(whole[start : start + 1000])
+    assert fs.cat_file("mem://bucket/o") == whole
 
 
 def test_files_of_this_machine_go_and_come(fs: ObjectFileSystem, tmp_path: Path) -> None:
