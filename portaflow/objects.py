@@ -76,7 +76,7 @@ class ObjectFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
         try:
             yield
         except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error):
+            if any(code in str(error) for code in ("NoSuchBucket", "NoSuchUpload")):
                 raise self._refused(path, error) from error
             raise FileNotFoundError(self.unstrip_protocol(path)) from error
         except (OSError, ValueError, BackendError):

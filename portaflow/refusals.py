@@ -53,6 +53,8 @@ def refused(
     bucket = uri.partition("://")[2].partition("/")[0]
     if code == "NoSuchBucket":
         return RejectedError(f"{where}; {advice.missing.format(bucket=bucket)}")
+    if code == "NoSuchUpload":  # the answer to its end was lost, and its end asked for again
+        return UnavailableError(f"{where}; it may be there, whole: write it again")
     if code in _REGION or "incorrectly configured region" in text:
         region = region_of(bucket)
         where = f"{uri}: its bucket is in another region, {region}" if region else where

@@ -33,6 +33,7 @@ class Kind:
     get: str
     put: str
     lost: tuple[tuple[Any, str], ...]  # effects and operations of an upload and its reading
+    ended: str
     given_up: str
     buckets_are_made: str
     right: str
@@ -52,6 +53,7 @@ S3 = Kind(
         ("reset-before", "aws:s3.UploadPart"),
         ("reset-before", "aws:s3.GetObject"),
     ),
+    ended="aws:s3.CompleteMultipartUpload",
     given_up="aws:s3.AbortMultipartUpload",
     buckets_are_made="aws s3 mb s3://none",
     right="s3:GetObject",
@@ -70,6 +72,7 @@ GCS = Kind(
         ("die", "gcp:storage.multipart.part"),
         ("die", "gcp:storage.objects.get"),
     ),
+    ended="gcp:storage.multipart.complete",
     given_up="gcp:storage.multipart.abort",
     buckets_are_made="gcloud storage buckets create gs://none",
     right="roles/storage.objectUser",
@@ -175,6 +178,33 @@ with one.open(f"{mine}/lost", "rb") as stream:
 """)
     assert told == [True, True]
     assert [fault.hit for fault in lost] == [1] * len(lost)
+
+
+def test_an_upload_whose_end_is_not_answered_may_be_written_again(
+    kind: Kind, run: Run, clouds: Clouds
+) -> None:
+    """S3 answers the same again. For GCS the upload is no more, and nobody knows why."""
+    lost = [
+        clouds.control.order(Fault(effect="reset-after", operation=kind.ended, skip=skip))
+        for skip in (0, 1)  # each is asked for once more
+    ]
+    told = run("""
+whole, path = os.urandom(12 * 2**20), f"{mine}/ended"
+def streamed():
+    with one.open(path, "wb") as stream:
+        stream.write(whole)
+for write in (streamed, lambda: one.pipe_file(path, whole)):
+    told += [said(write), one.cat_file(path) == whole]
+write()
+""")
+    assert [told[1], told[3]] == [True, True]
+    for error in (told[0], told[2]):
+        if kind is S3:
+            assert error == []
+        else:
+            assert (error[0], error[2]) == ("UnavailableError", True), told
+            assert error[1].startswith("gs://mine/p/ended: NoSuchUpload")
+    assert [fault.hit for fault in lost] == [1, 1]
 
 
 def test_a_create_whose_answer_is_lost_is_not_taken_for_somebody_elses(
