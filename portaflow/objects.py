@@ -25,7 +25,7 @@ from .refusals import Advice, refused
 _BLOCK = 2**20  # bytes that a reader takes at once
 _PART = 10 * 2**20  # bytes of a part of an upload, which has at most 10,000
 _LEAST_PART = 5 * 2**20
-_PARTS = 4  # of an upload that are under way, and in memory, at once
+_PARTS = 4  # of an upload that are under way, and in memory, at once, if nothing else is said
 _PAGE = 1000
 
 
@@ -112,13 +112,16 @@ class ObjectFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
             start, stop, _ = slice(start, end).indices(int(store.head(key)["size"]))
             return bytes(store.get_range(key, start=start, end=stop)) if start < stop else b""
 
-    def _open(self, path: str, mode: str = "rb", block_size: Any = None, **kwargs: Any) -> Any:
+    def _open(
+        self, path: str, mode: str = "rb", block_size: Any = None, max_concurrency: int = _PARTS,
+        **kwargs: Any,
+    ) -> Any:  # fmt: skip
         if mode == "rb":
             block = block_size or _BLOCK
             return io.BufferedReader(_Reader(self, path, block), block)
         if mode != "wb":
             raise ValueError(f"{path}: an object is written whole; mode {mode!r} is not possible")
-        return _Writer(self, path, max(block_size or _PART, _LEAST_PART))
+        return _Writer(self, path, max(block_size or _PART, _LEAST_PART), max_concurrency)
 
     def put_file(self, lpath: Any, rpath: str, callback: Any = None, **kwargs: Any) -> None:
         if Path(lpath).is_dir():
@@ -343,13 +346,13 @@ class _Reader(io.RawIOBase):
 class _Writer(io.RawIOBase):
     """Uploads in parts as it is written; the object is there when it is closed without an error."""
 
-    def __init__(self, fs: ObjectFileSystem, path: str, part: int) -> None:
+    def __init__(self, fs: ObjectFileSystem, path: str, part: int, parts: int) -> None:
         super().__init__()
         import obstore
 
         self._fs, self._path, self._failed, self._size = fs, path, False, 0
         store, key = fs._new(path)
-        self._upload = obstore.open_writer(store, key, buffer_size=part, max_concurrency=_PARTS)
+        self._upload = obstore.open_writer(store, key, buffer_size=part, max_concurrency=parts)
 
     def writable(self) -> bool:
         return True

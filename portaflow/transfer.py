@@ -20,7 +20,8 @@ from .plan import TransferSpec, transfer_request
 
 _PIECE = 2**22  # bytes: a file up to this size is copied in one piece
 _AT_ONCE = 16  # files that are
-_STREAMS = 4  # larger files at once: a bucket's takes some parts of 10 MB
+_STREAMS = 4  # larger files at once, each in parts: one is read while another is written
+_PART = 10 * 2**20  # bytes
 
 
 _RUNNING = Status(state=State.RUNNING)
@@ -134,11 +135,12 @@ def _whole(theirs: Any, ours: Any, source: str, copy: str, cancelled: threading.
 def _stream(theirs: Any, ours: Any, source: str, copy: str, cancelled: threading.Event) -> None:
     with store_errors(copy):
         ours.makedirs(copy.rpartition("/")[0], exist_ok=True)
-        with theirs.open(source, "rb") as read, ours.open(copy, "wb") as write:
-            while piece := read.read(_PIECE):
+        writing = ours.open(copy, "wb", block_size=_PART, max_concurrency=1)
+        with theirs.open(source, "rb") as read, writing as write:
+            while part := read.read(_PART):
                 if cancelled.is_set():
                     raise _Cancelled
-                write.write(piece)
+                write.write(part)
 
 
 class _Cancelled(Exception):
