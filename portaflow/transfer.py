@@ -20,8 +20,8 @@ from .plan import TransferSpec, transfer_request
 
 _PIECE = 2**22  # bytes: a file up to this size is copied in one piece
 _AT_ONCE = 16  # files that are
-_STREAMS = 4  # larger files at once, each in parts: one is read while another is written
-_PART = 10 * 2**20  # bytes
+_STREAMS = 4  # larger files at once, each by one connection: more of them only wait for each other
+_BLOCK = 2**20  # bytes of one that are read at once
 
 
 _RUNNING = Status(state=State.RUNNING)
@@ -135,12 +135,12 @@ def _whole(theirs: Any, ours: Any, source: str, copy: str, cancelled: threading.
 def _stream(theirs: Any, ours: Any, source: str, copy: str, cancelled: threading.Event) -> None:
     with store_errors(copy):
         ours.makedirs(copy.rpartition("/")[0], exist_ok=True)
-        writing = ours.open(copy, "wb", block_size=_PART, max_concurrency=1)
+        writing = ours.open(copy, "wb", max_concurrency=1)
         with theirs.open(source, "rb") as read, writing as write:
-            while part := read.read(_PART):
+            while block := read.read(_BLOCK):
                 if cancelled.is_set():
                     raise _Cancelled
-                write.write(part)
+                write.write(block)
 
 
 class _Cancelled(Exception):
