@@ -20,7 +20,7 @@ from .plan import TransferSpec, transfer_request
 
 _PIECE = 2**22  # bytes: a file up to this size is copied in one piece
 _AT_ONCE = 16  # files that are
-_STREAMS = 4  # larger files at once, each by one connection: more of them only wait for each other
+_STREAMS = 4  # larger files at once, each by one connection: four took memory, and were not faster
 _BLOCK = 2**20  # bytes of one that are read at once
 
 
