@@ -326,14 +326,26 @@ class _Reader(io.RawIOBase):
                 self._stream = iter(self._get(self._head["size"]).stream(self._block))
             if self._stream is None:
                 data = memoryview(self._get(end).bytes())
+                buffer[: len(data)] = data
+                count = len(data)
             else:
-                self._rest = self._rest or memoryview(next(self._stream, b""))
-                data, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
-        if not data:
+                count = self._fill(buffer, end - self._at, self._stream)
+        if not count:
             raise UnavailableError(f"{self._path}: ends before its {self._head['size']} bytes")
-        buffer[: len(data)] = data
-        self._at = self._seen = self._at + len(data)
-        return len(data)
+        self._at = self._seen = self._at + count
+        return count
+
+    def _fill(self, buffer: Any, wanted: int, stream: Iterator[bytes]) -> int:
+        """Fill all of it: `BufferedReader` reads twice what follows less than it asked for."""
+        count = 0
+        while count < wanted:
+            self._rest = self._rest or memoryview(next(stream, b""))
+            if not self._rest:
+                break
+            data, self._rest = self._rest[: wanted - count], self._rest[wanted - count :]
+            buffer[count : count + len(data)] = data
+            count += len(data)
+        return count
 
     def readall(self) -> bytes:
         return b"".join(iter(lambda: self.read(self._block), b""))
