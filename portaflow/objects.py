@@ -329,7 +329,9 @@ class _Reader(io.RawIOBase):
                 buffer[: len(data)] = data
                 count = len(data)
             else:
-                count = self._fill(buffer, end - self._at, self._stream)
+                stream, self._stream = self._stream, None  # which is not read on when it fails
+                count = self._fill(buffer, end - self._at, stream)
+                self._stream = stream
         if not count:
             raise UnavailableError(f"{self._path}: ends before its {self._head['size']} bytes")
         self._at = self._seen = self._at + count

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,21 @@ class Counting(MemoryStore):  # type: ignore[misc]
     def get(self, path: str, **more: Any) -> Any:
         self.got += 1
         return obstore.get(self, path, **more)
+
+
+def test_a_read_that_failed_may_be_tried_again(fs: ObjectFileSystem) -> None:
+    whole = bytes(range(256)) * 2**10
+
+    def breaks() -> Iterator[bytes]:
+        yield whole[:40_000]
+        raise ConnectionResetError
+
+    fs.pipe_file("mem://bucket/o", whole)
+    with fs.open("mem://bucket/o", "rb", block_size=2**16) as file:
+        file.raw._stream = breaks()
+        with pytest.raises(ConnectionResetError):
+            file.read(2**16)
+        assert file.read() == whole
 
 
 def test_who_reads_an_object_gets_it_by_one_request() -> None:
