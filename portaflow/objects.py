@@ -20,7 +20,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 
 from .errors import BackendError, UnavailableError
-from .refusals import Advice, refused
+from .refusals import Advice, code_of, refused
 
 _BLOCK = 2**20  # bytes that a reader takes at once
 _PART = 10 * 2**20  # bytes of a part of an upload, which has at most 10,000
@@ -76,7 +76,7 @@ class ObjectFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec is n
         try:
             yield
         except FileNotFoundError as error:
-            if any(code in str(error) for code in ("NoSuchBucket", "NoSuchUpload")):
+            if code_of(str(error)) in ("NoSuchBucket", "NoSuchUpload"):
                 raise self._refused(path, error) from error
             raise FileNotFoundError(self.unstrip_protocol(path)) from error
         except (OSError, ValueError, BackendError):
@@ -304,9 +304,6 @@ class _Reader(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
-
-    def tell(self) -> int:
-        return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._head["size"]}[whence]

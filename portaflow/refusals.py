@@ -49,7 +49,7 @@ def refused(
             return PermissionError(told)
         return UnavailableError(f"{told}; {advice.unreachable}")
     where = f"{uri}: {_cause(text)}"
-    code = found[1] or found[2] if (found := _CODE.search(text)) else ""
+    code = code_of(text)
     bucket = uri.partition("://")[2].partition("/")[0]
     if code == "NoSuchBucket":
         return RejectedError(f"{where}; {advice.missing.format(bucket=bucket)}")
@@ -70,6 +70,11 @@ def refused(
     if 400 <= status < 500 and status not in (408, 409, 429):
         return RejectedError(where)
     return UnavailableError(where)
+
+
+def code_of(text: str) -> str:
+    """The provider's code in what obstore tells; "" if there is none."""
+    return found[1] or found[2] if (found := _CODE.search(text)) else ""
 
 
 def _cause(text: str) -> str:

@@ -88,6 +88,14 @@ def test_the_marker_of_a_folder_is_not_listed_in_it(bucket: Memory, fs: ObjectFi
     assert fs.ls("mem://bucket/out", detail=False) == ["bucket/out/part"]
 
 
+@pytest.mark.parametrize("key", ["NoSuchBucket", "NoSuchUpload"])
+def test_a_key_that_is_named_like_an_error_is_missing_like_others(
+    fs: ObjectFileSystem, key: str
+) -> None:
+    with pytest.raises(FileNotFoundError, match=f"mem://bucket/{key}"):
+        fs.cat_file(f"mem://bucket/{key}")
+
+
 def test_an_object_alone_is_found_under_its_own_name(fs: ObjectFileSystem) -> None:
     fs.pipe_file("mem://bucket/a", b"12")
     assert fs.find("mem://bucket/a") == ["bucket/a"]
