@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -265,6 +265,11 @@ class Machines:
     most: float = 1
     spot: bool = False
 
+    @property
+    def key(self) -> str:
+        """Under which a table of prices has it."""
+        return f"{self.type} spot" if self.spot else self.type
+
 
 class Driver(ABC, Generic[SpecT]):
     """Starts, watches and stops one kind of remote thing. Safe to call from any thread."""
@@ -291,6 +296,13 @@ class Driver(ABC, Generic[SpecT]):
     def machines(self, request: Request) -> Sequence[Machines] | None:
         """Say what is billed while the thing lives: () for nothing, None when unknown. Pure."""
         return None
+
+    def prices(self, machines: Collection[Machines]) -> Mapping[str, float]:
+        """Ask what an hour of one of each costs: `Machines.key` -> US dollars, by the list.
+
+        Only `portaflow prices` asks. What the provider does not tell is left out.
+        """
+        return {}
 
     @abstractmethod
     def find(self, name: str, parent: Handle | None = None) -> Handle | None:

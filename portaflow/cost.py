@@ -56,18 +56,14 @@ def cost(
     if not kinds:
         return Cost(action, kinds, hourly=(0.0, 0.0), most=0.0)
     prices = target.prices or Prices()
-    missing = sorted({_key(m) for m in kinds} - prices.hourly.keys())
+    missing = sorted({m.key for m in kinds} - prices.hourly.keys())
     if missing:
         where = f"{target.where}: prices.hourly"
         return Cost(action, kinds, why=f"{where} has no price for {', '.join(missing)}")
-    least = sum(m.least * prices.hourly[_key(m)] for m in kinds)
-    most = sum(m.most * prices.hourly[_key(m)] for m in kinds)
+    least = sum(m.least * prices.hourly[m.key] for m in kinds)
+    most = sum(m.most * prices.hourly[m.key] for m in kinds)
     total = most * seconds / 3600
     return Cost(action, kinds, prices.currency, (least, most), total, date=prices.date)
-
-
-def _key(machines: Machines) -> str:
-    return f"{machines.type} spot" if machines.spot else machines.type
 
 
 def check(costs: Sequence[Cost], target: Target) -> None:
