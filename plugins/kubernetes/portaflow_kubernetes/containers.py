@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +17,13 @@ from portaflow.backend import (
     Finding,
     Fit,
     Kind,
+    Machines,
     Request,
     Verdict,
 )
 from portaflow.errors import RejectedError
 
-from . import doctor, manifest
+from . import billed, doctor, manifest
 from .api import Api, Connection, connect
 from .jobs import JobDriver
 
@@ -91,6 +92,10 @@ class ContainerDriver(JobDriver[ContainerSpec]):
                 for n, path in enumerate(spec.mounts)
             ]
         return job_of(name, self.kind, spec, pod, self._config)
+
+    def machines(self, request: Request) -> Sequence[Machines] | None:
+        pod = request["spec"]["template"]["spec"]
+        return billed.machines((one, 1) for one in billed.of_pod(pod))
 
     def fit(self, spec: ContainerSpec) -> Mapping[str, Fit]:
         fits = {}

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from portaflow.backend import (
@@ -21,6 +23,7 @@ from portaflow.backend import (
     Fit,
     JobSpec,
     Kind,
+    Machines,
     Request,
     Size,
     Status,
@@ -30,7 +33,7 @@ from portaflow.backend import (
 from portaflow.errors import RejectedError
 from portaflow.spark import conf_fit
 
-from . import containers, doctor, manifest, verdict
+from . import billed, containers, doctor, manifest, verdict
 from .api import Api, Json
 from .executors import Executors
 from .jobs import JobDriver
@@ -202,6 +205,26 @@ class SparkDriver(JobDriver[JobSpec]):
             return verdict.of_refused(status, refusal)
         return replace(status, reason=f"{status.reason}\n{_EXECUTORS}")
 
+    def machines(self, request: Request) -> Sequence[Machines] | None:
+        """Of the driver, and of as many executors as it is told to have."""
+        pod = request["spec"]["template"]["spec"]
+        box = pod["containers"][0]
+        said = (word for before, word in pairwise(box["args"]) if before == "--conf")
+        conf = defaultdict(str, (word.split("=", 1) for word in said))
+        count = billed.quantity(conf["spark.executor.instances"])
+        if count is None or conf["spark.dynamicAllocation.enabled"] == "true":
+            return None  # they come and go with the load
+        env = {one["name"]: one.get("value", "") for one in box["env"]}
+        executor = json.loads(env["PORTAFLOW_EXECUTOR"].replace("$$", "$"))
+        each = [
+            *billed.of_pod(executor["spec"]),
+            {"cpu": conf["spark.kubernetes.executor.request.cores"]},
+            {"memory": _quantity(conf["spark.executor.memory"])},
+            {"memory": _quantity(conf["spark.executor.memoryOverhead"])},
+        ]
+        driver = [(one, 1.0) for one in billed.of_pod(pod)]
+        return billed.machines([*driver, *((one, count) for one in each)])
+
     def fit(self, spec: JobSpec) -> Mapping[str, Fit]:
         fits = conf_fit({**self._config.conf, **spec.conf}, _OURS)
         memory = spec.size.memory * 1024
@@ -217,6 +240,11 @@ class SparkDriver(JobDriver[JobSpec]):
 def _overhead(memory: float) -> int:
     """MiB that are no JVM's heap in a container of so many."""
     return round(max(memory * _OVERHEAD, _LEAST))
+
+
+def _quantity(memory: str) -> str:
+    """A memory in Spark's words, "1664m", in those of Kubernetes; without a unit it is MiB."""
+    return f"{memory}Mi" if memory[-1:].isdigit() else f"{memory[:-1]}{memory[-1:].upper()}i"
 
 
 def _heap(memory: float) -> int:
