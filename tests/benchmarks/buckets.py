@@ -23,7 +23,7 @@ from . import Figure, paired
 _DATA = bytes(range(250)) * 40  # 10 kB
 _COUNT = 300
 _LARGE = 64 * 2**20
-_ROUNDS = 9
+_ROUNDS = 25
 
 
 def measure() -> Iterator[Figure]:

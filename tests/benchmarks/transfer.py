@@ -29,7 +29,7 @@ _SETS = {"large": (4, 256 * 10**6), "small": (5_000, 20_000)}  # objects, bytes 
 _NAMES = {"large": "4 x 256 MB", "small": "5,000 x 20 kB"}
 _WAYS = (("s3", "gs"), ("gs", "s3"))
 _RCLONE = {"s3": "s3", "gs": "gcs"}
-_ROUNDS = 3
+_ROUNDS = 5
 Took = tuple[float, float]  # seconds, and MB of memory at most
 
 
