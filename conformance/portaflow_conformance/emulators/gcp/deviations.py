@@ -90,6 +90,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         key="secretmanager_filters",
     ),
     Deviation(
+        "Cloud Billing",
+        "lists the prices of today: of all, everywhere, in any currency",
+        "of some machines in a few regions, in US dollars, as they were in November 2024",
+        key="cloudbilling_some",
+    ),
+    Deviation(
         "IAM",
         "refuses what a policy does not allow",
         "checks who calls, and lets that one do everything",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..environment import routing
 from ..place import Emulator, Place
 from ..proxy import Proxy
+from . import billing
 from .crossing import Crossing
 from .driver import GCS
 from .gcs import Gcs
@@ -31,7 +32,7 @@ _HTTP = (
     *("storage.googleapis.com", "*.storage.googleapis.com", "www.googleapis.com"),
     *("oauth2.googleapis.com", "accounts.google.com"),
     *("iamcredentials.googleapis.com", "sts.googleapis.com"),
-    *HOSTS,
+    *(billing.HOST, *HOSTS),
 )
 _RPC = (
     *("dataproc.googleapis.com", "*-dataproc.googleapis.com"),
@@ -69,6 +70,7 @@ class GcpEmulator(Emulator):
         self._metadata = f"127.0.0.1:{metadata.port}"
         self._credentials = Credentials(place.control, self.tokens)
         self._permissions = Permissions(place.control, self.tokens)
+        self._billing = billing.Billing(place.control, self.tokens)
         # What a job calls goes by a way of its own: it runs on this machine, and must not
         # reach a real cloud from it.
         proxy = Proxy(place.control, self._reached_by_jobs)
@@ -92,6 +94,8 @@ class GcpEmulator(Emulator):
             return self._credentials(request)
         if request.host in HOSTS:
             return self._permissions(request)
+        if request.host == billing.HOST:
+            return self._billing(request)
         rest = any(fnmatchcase(request.host, pattern) for pattern in _RPC)
         return self._rest(request) if rest else self.gcs(request)
 
