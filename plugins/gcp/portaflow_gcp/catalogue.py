@@ -32,3 +32,8 @@ def hadoop(version: str) -> str:
 def machine(size: Size) -> MachineType:
     """The cheapest machine type that has `size`."""
     return _ALL.machine(size, "machine_type")
+
+
+def known(name: str) -> MachineType | None:
+    """The machine type of a name, when the catalogue has it."""
+    return next((one for one in _ALL.machines if one.name == name), None)

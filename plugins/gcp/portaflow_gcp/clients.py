@@ -99,6 +99,9 @@ def _meant(what: str, error: Any, missing: str, region: str = "") -> BackendErro
     match error:
         case exceptions.Unauthenticated():
             return DeniedError(f"{text}; {connect.CREDENTIALS}")
+        case exceptions.Forbidden() if error.reason == "SERVICE_DISABLED":
+            service = (error.metadata or {}).get("service", "the service")
+            return DeniedError(f"{text}; enable it with `gcloud services enable {service}`")
         case exceptions.Forbidden() if _NOWHERE not in text:
             return DeniedError(f"{text}; give the account a role that may do this")
         case exceptions.NotFound():

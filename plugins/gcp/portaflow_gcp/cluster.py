@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from portaflow.backend import (
@@ -22,7 +22,7 @@ from portaflow.backend import (
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
 from portaflow.spark import conf_fit
 
-from . import catalogue, marks, ttl
+from . import catalogue, marks, prices, ttl
 from .clients import Client
 from .job import DECIDED
 
@@ -167,6 +167,9 @@ class ClusterDriver(Driver[ClusterSpec]):
                 many, spot = group["num_instances"], group.get("preemptibility") == "SPOT"
                 found.append(Machines(type=kind, least=many, most=many, spot=spot))
         return found
+
+    def prices(self, machines: Collection[Machines]) -> Mapping[str, float]:
+        return prices.hourly(self._config, self._config.region, machines)
 
     # -- life
 
