@@ -115,6 +115,20 @@ DEVIATIONS: tuple[Deviation, ...] = (
         key="eks_one",
     ),
     Deviation(
+        "EC2",
+        "runs machines, and tells what each cost on spot in the last 90 days",
+        "tells what a few types cost in two regions since the day of its table; the rest answers "
+        "501 NotImplemented",
+        key="ec2_spot",
+    ),
+    Deviation(
+        "Price List",
+        "tells what all of AWS costs, and all regions",
+        "a few types of EC2 and EMR in two regions, by a table for trying out; EMR's own price is "
+        "a guess",
+        key="price_list",
+    ),
+    Deviation(
         "IAM",
         "refuses what a policy does not allow, and roles that are not there or do not trust",
         "checks signatures; takes each role that looks like one, and no policy",

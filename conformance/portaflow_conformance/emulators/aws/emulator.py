@@ -14,6 +14,7 @@ from ..place import Emulator, Place
 from ..proxy import Proxy
 from .front import Front
 from .keys import Keys
+from .pricing import REGIONS as PRICING
 from .s3front import S3Front
 from .seaweed import Seaweed
 from .shop import S3A, Store
@@ -53,6 +54,7 @@ class AwsEmulator(Emulator):
         pem = self.place.authority.issue(
             *("*.amazonaws.com", *(f"*.{region}.amazonaws.com" for region in _REGIONS)),
             *(f"*.{store}" for store in stores),
+            *(f"api.pricing.{region}.amazonaws.com" for region in PRICING),
         )
         store = Seaweed(self.place.folder / "s3", stores, KEY, SECRET, self.place.removes)
         self._undo.callback(store.stop)

@@ -21,10 +21,12 @@ from ..control import Fault
 from ..faults import Reset, abort_socket, struck
 from ..place import Place
 from . import forms
+from .ec2 import Ec2
 from .eks import Eks
 from .emr import Emr
 from .iam import Iam
 from .keys import Holder, Keys
+from .pricing import Pricing
 from .rest import Asked, RefusedError, Service, named
 from .serverless import Serverless
 from .shop import Shop, Store
@@ -64,10 +66,12 @@ class Front:
             return Shop(place.folder / name, place.control, place.pace, store, env)
 
         self._own: dict[str, Service] = {
+            "ec2": Ec2(),
             "eks": Eks(place, keys),
             "elasticmapreduce": Emr(shop("emr")),
             "emr-serverless": Serverless(shop("emr-serverless")),
             "iam": Iam(place.control, keys),
+            "pricing": Pricing(),
             "sts": Sts(keys),
         }
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -96,6 +100,13 @@ class Front:
 
         xml = service in forms.SPACES or "urlencoded" in environ.get("CONTENT_TYPE", "")
 
+        def failed(status: int, code: str, why: str) -> Iterable[bytes]:
+            if xml:
+                body = forms.error(service, code, why)
+                return _said(start, f"{status} Refused", body, _XML)
+            body = json.dumps({"__type": code, "message": why}).encode()
+            return _said(start, f"{status} Refused", body, _JSON, ("x-amzn-ErrorType", code))
+
         def apply() -> Iterable[bytes]:
             try:
                 holder = None
@@ -105,10 +116,9 @@ class Front:
                     told = own.do(operation, replace(asked, fault=fault, holder=holder))
                     return _done(start, service, operation, told)
             except RefusedError as error:
-                return _error(start, xml, error.status, error.code, error.message)
+                return failed(error.status, error.code, error.message)
             if service not in _MOTO:
-                why = f"{called} is not in the local AWS"
-                return _error(start, xml, 501, "NotImplemented", why)
+                return failed(501, "NotImplemented", f"{called} is not in the local AWS")
             answer: Iterable[bytes] = self._app()(environ, start)
             return answer
 
@@ -116,11 +126,14 @@ class Front:
             status, code, why = fault.status, "InternalServerException", "a fault on order"
             if fault.effect == "throttle":
                 status, code, why = 400, "ThrottlingException", "Rate exceeded"
+                if service == "ec2":
+                    status, code, why = 503, "RequestLimitExceeded", "Request limit exceeded."
             elif fault.effect == "deny":
                 status = 403 if service in (*_REST, *forms.SPACES) else 400
-                code = "AccessDenied" if service in forms.SPACES else "AccessDeniedException"
+                other = "AccessDenied" if service in forms.SPACES else "AccessDeniedException"
+                code = "UnauthorizedOperation" if service == "ec2" else other
                 why = f"User: {asked.principal} is not authorized to perform: {service}:{operation}"
-            return _error(start, xml, status, code, why)
+            return failed(status, code, why)
 
         try:
             return struck(fault, apply, refuse)
@@ -187,14 +200,6 @@ def _done(start: Any, service: str, operation: str, told: dict[str, Any]) -> Ite
         return _said(start, "200 OK", forms.answer(service, operation, told), _XML)
     body = json.dumps({k: v for k, v in told.items() if v is not None}).encode()
     return _said(start, "200 OK", body, _JSON)
-
-
-def _error(start: Any, xml: bool, status: int, code: str, message: str) -> Iterable[bytes]:
-    line = f"{status} Refused"
-    if xml:
-        return _said(start, line, forms.error(code, message), _XML)
-    body = json.dumps({"__type": code, "message": message}).encode()
-    return _said(start, line, body, _JSON, ("x-amzn-ErrorType", code))
 
 
 def _said(

@@ -20,6 +20,7 @@ _CODES = {
     "expired": ("ExpiredToken", "ExpiredToken", "ExpiredTokenException"),
     "signature": ("SignatureDoesNotMatch", "SignatureDoesNotMatch", "InvalidSignatureException"),
 }
+_OF_EC2 = {"expired": (400, "RequestExpired")}  # and else 401 AuthFailure
 _SAYS = {
     "unknown": "The security token included in the request is invalid.",
     "token": "The security token included in the request is invalid.",
@@ -86,12 +87,15 @@ class Keys:
 
 
 def refused(what: str, service: str) -> RefusedError:
+    if service == "ec2":
+        return RefusedError(*_OF_EC2.get(what, (401, "AuthFailure")), _SAYS[what])
     place = {"s3": 0, "sts": 1}.get(service, 2)
     soft = (service == "s3" and what in ("token", "expired")) or service in _SOFT
     return RefusedError(400 if soft else 403, _CODES[what][place], _SAYS[what])
 
 
-_SOFT = ("elasticmapreduce", "secretsmanager")  # JSON of version 1.1: all its errors are 400
+# JSON of version 1.1: all its errors are 400
+_SOFT = ("elasticmapreduce", "pricing", "secretsmanager")
 
 
 def _random(kind: str) -> str:

@@ -93,14 +93,20 @@ def page(things: Sequence[_Thing], asked: Asked, most: int = 50) -> tuple[list[_
     """A page of a listing and the token of the next."""
     try:
         size = int(asked.one("maxResults") or most)
-        start = int(base64.b64decode(asked.one("nextToken") or "MA==", validate=True))
+        found = cut(things, size, asked.one("nextToken"))
     except ValueError:
         raise invalid("nextToken or maxResults is not valid.") from None
     if not 1 <= size <= most:
         raise invalid(f"maxResults must be from 1 to {most}.")
+    return found
+
+
+def cut(things: Sequence[_Thing], size: int, token: str) -> tuple[list[_Thing], str | None]:
+    """`size` of the things from where a token says, and the next token. Raises ValueError."""
+    start = int(base64.b64decode(token or "MA==", validate=True))
     end = start + size
-    token = base64.b64encode(str(end).encode()).decode() if end < len(things) else None
-    return list(things[start:end]), token
+    following = base64.b64encode(str(end).encode()).decode() if end < len(things) else None
+    return list(things[start:end]), following
 
 
 def timestamp(text: str) -> float:
