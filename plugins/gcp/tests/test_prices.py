@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 from portaflow_conformance.emulators.clouds import Clouds
@@ -66,16 +69,80 @@ def test_what_is_not_known_is_left_out_and_not_asked_for(cloud: Clouds) -> None:
     assert asked(Machines(type="g2-standard-4"), region="us-east1") == {}
 
 
-@pytest.mark.usefixtures("cloud")
-def test_a_part_with_two_prices_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def twice(access: Config) -> list[object]:
-        doubled = [{**sku, "serviceRegions": [REGION]} for sku in listed(access)]
-        return [*listed(access), *doubled]
+EVERY = [
+    Machines(type=f"{series}-standard-4", spot=spot)
+    for series in ("e2", "g2", "n2")
+    for spot in (False, True)
+]
+Sku = dict[str, Any]
 
+
+@pytest.fixture
+def twice(cloud: Clouds, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Sku], Any]], None]:
+    """Puts all things of the list there twice: as they are, and changed."""
     listed = prices._listed
-    monkeypatch.setattr(prices, "_listed", twice)
-    both = [Machines(type="n2-standard-4"), Machines(type="g2-standard-4")]
-    assert asked(*both) == {}
+
+    def twice(change: Callable[[Sku], Any]) -> None:
+        def both(access: Config) -> Iterator[Mapping[str, Any]]:
+            for sku in listed(access):
+                yield sku
+                change(other := copy.deepcopy(dict(sku)))
+                yield other
+
+        monkeypatch.setattr(prices, "_listed", both)
+
+    return twice
+
+
+def expression(sku: Sku) -> Any:
+    return sku["pricingInfo"][-1]["pricingExpression"]
+
+
+LIKE: Mapping[str, Callable[[Sku], Any]] = {
+    "use": lambda sku: sku["category"].update(usageType="Commit1Yr"),
+    "region": lambda sku: sku.update(serviceRegions=["us-central2"]),
+    "unit": lambda sku: expression(sku).update(usageUnit="GiBy.mo"),
+    "no price": lambda sku: sku.update(pricingInfo=[]),
+}
+
+
+@pytest.mark.parametrize("change", LIKE.values(), ids=LIKE.keys())
+def test_what_only_looks_like_a_part_is_none(twice: Any, change: Callable[[Sku], Any]) -> None:
+    def dearer(sku: Sku) -> None:
+        expression(sku)["tieredRates"][-1]["unitPrice"]["units"] = "1"
+        change(sku)
+
+    before = asked(*EVERY)
+    twice(dearer)
+    assert asked(*EVERY) == before
+    assert len(before) == len(EVERY)
+
+
+def test_a_price_is_the_latest_and_not_what_is_free_at_first(twice: Any) -> None:
+    def longer(sku: Sku) -> None:
+        free = {"startUsageAmount": 0, "unitPrice": {"units": "0", "nanos": 0}}
+        expression(sku)["tieredRates"].insert(0, free)
+        sku["pricingInfo"].insert(
+            0, {"pricingExpression": {"usageUnit": "h", "tieredRates": [free]}}
+        )
+
+    before = asked(*EVERY)
+    twice(longer)
+    assert asked(*EVERY) == before
+
+
+OTHER: Mapping[str, Callable[[Sku], Any]] = {
+    "of two regions": lambda sku: sku.update(serviceRegions=[REGION]),
+    "of whole dollars": lambda sku: expression(sku)["tieredRates"][0]["unitPrice"].update(
+        units="1"
+    ),
+}
+
+
+@pytest.mark.parametrize("change", OTHER.values(), ids=OTHER.keys())
+def test_a_part_with_two_prices_is_not_guessed(twice: Any, change: Callable[[Sku], Any]) -> None:
+    twice(change)
+    assert asked(*EVERY) == {}
 
 
 def test_the_machines_of_a_cluster_have_prices(field: Field) -> None:
@@ -88,12 +155,9 @@ def test_the_machines_of_a_cluster_have_prices(field: Field) -> None:
 
 
 def test_the_list_is_read_to_its_last_page(cloud: Clouds, monkeypatch: pytest.MonkeyPatch) -> None:
-    types = [f"{series}-standard-4" for series in ("e2", "g2", "n2")]
-    every = [Machines(type=one, spot=spot) for one in types for spot in (False, True)]
-    whole, before = asked(*every), cloud.control.count(LIST)
-    assert len(whole) == 6
+    whole, before = asked(*EVERY), cloud.control.count(LIST)
     monkeypatch.setattr(prices, "_PAGE", 7)
-    assert asked(*every) == whole
+    assert asked(*EVERY) == whole
     assert cloud.control.count(LIST) > before + 10
 
 
