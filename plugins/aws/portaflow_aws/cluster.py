@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from portaflow.backend import (
 from portaflow.errors import ConflictError, NotFoundError, RejectedError
 from portaflow.spark import conf_fit
 
-from . import asked, catalogue
+from . import asked, catalogue, prices
 from .connect import Aws, connect, told
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class ClusterDriver(Driver[ClusterSpec]):
         )
         try:
             types = config.instance_types or (str(catalogue.instance(spec.size)),)
-            about = f"{' or '.join(types)}; EMR leaves Spark about three quarters of the memory"
+            about = f"{prices.OR.join(types)}; EMR leaves Spark about three quarters of the memory"
             gpus = "; Spark is not told of the GPUs, the job's conf can do that"
             fits["size"] = _near(about + (gpus if spec.size.gpu else ""))
         except RejectedError as error:
@@ -171,13 +171,16 @@ class ClusterDriver(Driver[ClusterSpec]):
         for fleet in instances.get("InstanceFleets", ()):
             spot = bool(fleet.get("TargetSpotCapacity"))
             low = fleet.get("TargetSpotCapacity" if spot else "TargetOnDemandCapacity", 0)
-            types = " or ".join(one["InstanceType"] for one in fleet["InstanceTypeConfigs"])
+            types = prices.OR.join(one["InstanceType"] for one in fleet["InstanceTypeConfigs"])
             found.append((fleet["InstanceFleetType"], types, low, spot))
         most = {"CORE": limits.get("MaximumCapacityUnits", 0)}
         return [
             Machines(type=type_, least=low, most=max(low, most.get(role, 0)), spot=spot)
             for role, type_, low, spot in found
         ]
+
+    def prices(self, machines: Collection[Machines]) -> Mapping[str, float]:
+        return prices.hourly(self.aws, machines)
 
     # -- life
 
