@@ -187,9 +187,8 @@ def _quotas() -> Iterator[tuple[str, Row]]:
     told = "reached the service limit on the maximum vCPU", "ask AWS for a larger quota", "capacity"
     yield "serverless", Row("serverless", *told, task=many)
     for target in ("kubernetes", "gke"):
-        told = "exceeded quota: none, requested: pods=1", "ask for a larger quota", "capacity"
-        sets = {"container.namespace": "full"}
-        yield target, Row(target, *told, task={"timeout": 4}, sets=sets)
+        told = "exceeded quota: none, requested: pods=1", "ask for a larger quota", "user"
+        yield target, Row(target, *told, sets={"container.namespace": "full"})
     told = "exceeded quota: none, requested: count/jobs.batch=1", "ask for a larger", "capacity"
     yield "kubernetes, jobs", Row("kubernetes", *told, sets={"container.namespace": "shut"})
     for target in ("kubernetes", "eks"):

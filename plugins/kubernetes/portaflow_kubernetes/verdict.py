@@ -8,10 +8,12 @@ import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from portaflow.backend import Cause, State, Status
 
+from .billed import quantity
 from .manifest import END, MAIN
 
 Json = Mapping[str, Any]
@@ -22,6 +24,7 @@ RUNNING = Status(state=State.RUNNING)
 _SURE = 120.0  # seconds after which an image that is not told to be absent will not come
 _SETTLING = 10.0  # seconds that a Secret or an account may come later than who needs it
 _TAIL = 5  # lines of log told with a failure, but for where in a program of Java it was
+_GONE = "its pod is gone: somebody has deleted it, or its node was lost"
 _NO_EXECUTOR = "it has no executor"
 _BEING_MADE = "its container is being made"
 _TRACE = ("\tat ", "\t... ")
@@ -38,6 +41,7 @@ _TAKEN = {
     "DeletionByPodGC": (Cause.INFRA, "its node is gone"),
     "TerminationByKubelet": (Cause.INFRA, "its node had not enough left for it, or shuts down"),
 }  # fmt: skip
+_QUOTA = re.compile(r"exceeded quota: \S+, requested: (\S+), used: \S+, limited: (\S+)")
 _OVER_DISK = re.compile(r"exceed\w* .*(ephemeral|emptyDir|disk)|(ephemeral|disk).* exceed", re.I)
 
 
@@ -118,7 +122,19 @@ def _of_pod(pod: Json, run: Json) -> tuple[Cause, str]:
         if reason == "Evicted" and _OVER_DISK.search(message):
             return Cause.USER, f"it used more than its disk: {message}"
         return cause, _joined("its node has given it up", reason, message)
+    if _deleted(pod, run):
+        return Cause.INFRA, _GONE
     return _of_process(pod, run)
+
+
+def _deleted(pod: Json, run: Json) -> bool:
+    """Whether a pod was deleted before it had ended; it is to be seen until its Job has failed."""
+    meta, ended = pod["metadata"], run.get("finishedAt")
+    if not (until := meta.get("deletionTimestamp")):
+        return False
+    asked = datetime.fromisoformat(until)
+    asked -= timedelta(seconds=meta.get("deletionGracePeriodSeconds") or 0)
+    return not ended or datetime.fromisoformat(ended) >= asked
 
 
 def _of_process(pod: Json, run: Json) -> tuple[Cause, str]:
@@ -137,8 +153,7 @@ def _of_none(why: Json) -> tuple[Cause, str]:
     if why.get("reason") == "PodFailurePolicy":
         text = "its pod was taken away: preempted, evicted, or its node was lost"
         return Cause.INFRA, _joined(text, "", why.get("message") or "")
-    text = "its pod is gone: somebody has deleted it, or its node was lost"
-    return Cause.INFRA, _joined(text, why.get("reason") or "", why.get("message") or "")
+    return Cause.INFRA, _joined(_GONE, why.get("reason") or "", why.get("message") or "")
 
 
 def of_pending(
@@ -205,10 +220,22 @@ def of_refused(status: Status, refusal: str) -> Status:
 
 def _of_missing_pod(warning: str, waited: float) -> tuple[Status, End | None]:
     if "exceeded quota" in warning:
-        return Status(state=State.PENDING, reason=warning, cause=Cause.CAPACITY), None
+        why = f"its pod cannot be made: {warning}; make its size smaller, or ask for a larger quota"
+        end = End(why, Cause.USER.value) if _never_fits(warning) else None
+        return Status(state=State.PENDING, reason=warning, cause=Cause.CAPACITY), end
     hopeless = "forbidden" in warning or "serviceaccount" in warning
     end = End(f"its pod cannot be made: {warning}", Cause.DENIED.value)
     return _pending(warning), end if hopeless and waited > _SETTLING else None
+
+
+def _never_fits(warning: str) -> bool:
+    """Whether a quota gives less to all together than is asked of it: nobody's end helps."""
+    found = _QUOTA.search(warning)
+    if not found:
+        return False
+    asked, limited = (dict(one.partition("=")[::2] for one in g.split(",")) for g in found.groups())
+    pairs = [(quantity(asked[key]), quantity(limited.get(key))) for key in asked]
+    return any(one is not None and other is not None and one > other for one, other in pairs)
 
 
 def _of_image(pod: Json, why: str, message: str, waited: float) -> tuple[Status, End | None]:

@@ -109,6 +109,27 @@ def test_a_pod_that_somebody_deletes(field: Field) -> None:
     assert "its pod is gone" in status.reason
 
 
+@pytest.mark.parametrize(
+    ("finished", "cause"),
+    [
+        ("2026-11-01T12:00:30Z", Cause.INFRA),
+        ("2026-11-01T12:00:00Z", Cause.INFRA),
+        ("2026-11-01T11:59:59Z", Cause.USER),
+        (None, Cause.INFRA),
+    ],
+)
+def test_a_pod_that_is_being_deleted_was_so_before_its_end_or_after(
+    finished: str | None, cause: Cause
+) -> None:
+    over = {"exitCode": 143, **({"finishedAt": finished} if finished else {})}
+    states = [{"name": "main", "state": {"terminated": over}}]
+    gone = pod({"phase": "Failed", "containerStatuses": states})
+    until, grace = "2026-11-01T12:00:30Z", 30
+    gone["metadata"] = {"deletionTimestamp": until, "deletionGracePeriodSeconds": grace}
+    status = verdict.of_ended(failed_job(reason="BackoffLimitExceeded"), gone)
+    assert (status.state, status.cause, status.exit_code) == (State.FAILED, cause, 143)
+
+
 def test_a_suspended_job_waits_and_says_so(field: Field) -> None:
     request = field.request("exit 0")
     handle = field.driver.start({**request, "spec": {**request["spec"], "suspend": True}})
@@ -156,6 +177,31 @@ def test_a_quota_is_waited_for_and_a_missing_account_is_not() -> None:
     assert end is not None
     assert end.cause == Cause.DENIED.value
     assert verdict.of_pending(job, None, account, 1)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "limited", "fits"),
+    [
+        ("pods=1", "pods=1", True),
+        ("pods=1", "pods=0", False),
+        ("cpu=500m,memory=2Gi", "cpu=1,memory=4Gi", True),
+        ("cpu=500m,memory=2Gi", "cpu=1,memory=2G", False),
+        ("cpu=much", "cpu=1", True),
+        ("cpu", "cpu", True),
+        ("pods=1", "", True),
+    ],
+)
+def test_what_is_more_than_all_of_a_quota_is_not_waited_for(
+    asked: str, limited: str, fits: bool
+) -> None:
+    told = f"pods is forbidden: exceeded quota: small, requested: {asked}, used: {asked}"
+    status, end = verdict.of_pending(
+        {"metadata": {}, "spec": {}}, None, f"{told}, limited: {limited}", 1
+    )
+    assert (status.state, status.cause) == (State.PENDING, Cause.CAPACITY)
+    assert (end is None) is fits
+    assert end is None or (told in end.why and "a larger quota" in end.why)
+    assert end is None or end.cause == Cause.USER.value
 
 
 def test_executors_that_wait_are_told_as_containers_that_wait() -> None:

@@ -55,9 +55,7 @@ class Deletion:
             meta["finalizers"] = finalizers
         shorter = grace < (meta.get("deletionGracePeriodSeconds") or 0)
         if "deletionTimestamp" not in meta or shorter:
-            at = datetime.fromtimestamp(self._store.clock() + grace, UTC)
-            meta["deletionTimestamp"] = at.strftime("%Y-%m-%dT%H:%M:%SZ")
-            meta["deletionGracePeriodSeconds"] = grace
+            meta = leaving(meta, grace, self._store.clock())
         marked = self._store.replace(resource, {**obj, "metadata": meta})
         if _FOREGROUND in finalizers:
             for child, found in self._dependents(meta["uid"]):
@@ -222,3 +220,12 @@ def orphans_unasked(resource: Resource, options: Json) -> bool:
     """Whether a delete leaves pods behind without having been told to; clients are warned."""
     told = ("propagationPolicy", "orphanDependents")
     return resource is JOBS and all(options.get(k) is None for k in told)
+
+
+def leaving(meta: Json, grace: int, now: float) -> Json:
+    """Metadata of what may stay `grace` seconds from when somebody asked for its end first."""
+    asked = now
+    if until := meta.get("deletionTimestamp"):
+        asked = datetime.fromisoformat(until).timestamp() - meta["deletionGracePeriodSeconds"]
+    at = datetime.fromtimestamp(asked + grace, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {**meta, "deletionTimestamp": at, "deletionGracePeriodSeconds": grace}

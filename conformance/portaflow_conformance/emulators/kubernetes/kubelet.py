@@ -12,6 +12,7 @@ from typing import Any
 
 from ..control import Control, Fault
 from .container import Machine
+from .deletion import leaving
 from .events import Events
 from .images import whole
 from .pod import PodWorker
@@ -237,7 +238,7 @@ class Kubelet:
         await worker.stop(grace)
 
     def _remove(self, pod: Json) -> None:
-        meta = {**pod["metadata"], "deletionGracePeriodSeconds": 0}
+        meta = leaving(pod["metadata"], 0, self._store.clock())
         if meta.get("finalizers"):
             self._store.replace(PODS, {**pod, "metadata": meta})
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,21 @@ def test_bad_pod_is_refused(pod: Pods, change: dict[str, Any], field: str) -> No
         pod("p", "true", **change)
     assert refused.value.status == 422
     assert field in refused.value.body
+
+
+def test_when_a_pods_end_was_asked_for_is_told_while_a_finalizer_holds_it(
+    core: Core, ns: str, pod: Pods, running: Any, until: Any
+) -> None:
+    """A kubelet that is done shortens the grace, and the time of its end by as much."""
+    pod("p", "trap 'exit 0' TERM; sleep 600 & wait")
+    running()
+    core.patch_namespaced_pod("p", ns, {"metadata": {"finalizers": ["mine/one"]}})
+    meta = core.delete_namespaced_pod("p", ns, grace_period_seconds=25).metadata
+    asked = meta.deletion_timestamp - timedelta(seconds=25)
+
+    def held() -> Any:
+        meta = core.read_namespaced_pod("p", ns).metadata
+        return meta if meta.deletion_grace_period_seconds == 0 else None
+
+    assert until(held).deletion_timestamp == asked
+    core.patch_namespaced_pod("p", ns, {"metadata": {"finalizers": None}})
