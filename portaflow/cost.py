@@ -76,7 +76,7 @@ def check(costs: Sequence[Cost], target: Target) -> None:
         raise TargetError(
             f"{where}: is {limit:g}, but it is unknown what this would cost:\n"
             + "\n".join(unknown)
-            + "\ngive these prices, or no limit"
+            + "\ngive these prices (`portaflow prices` asks the provider), or no limit"
         )
     if len(currencies := sorted({c.currency for c in costs if c.currency})) > 1:
         raise TargetError(f"{where}: prices are in {' and '.join(currencies)}; give them in one")

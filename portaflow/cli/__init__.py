@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "new": ("define:new", "Make a pipeline that runs at once."),
     "validate": ("define:validate", "Check a pipeline and its target; start nothing."),
     "plan": ("define:plan", "Show everything a run would do, to the exact requests."),
+    "prices": ("priced:prices", "Ask the provider what a pipeline's machines cost."),
     "run": ("run:run", "Run a pipeline on a target."),
     "resume": ("run:resume", "Go on with a run that failed, was stopped or lost its engine."),
     "stop": ("run:stop", "Stop a run, wherever its engine is."),
