@@ -249,11 +249,12 @@ def test_bad_pod_is_refused(pod: Pods, change: dict[str, Any], field: str) -> No
 
 
 def test_when_a_pods_end_was_asked_for_is_told_while_a_finalizer_holds_it(
-    core: Core, ns: str, pod: Pods, running: Any, until: Any
+    core: Core, ns: str, pod: Pods, running: Any, log: Any, until: Any
 ) -> None:
     """A kubelet that is done shortens the grace, and the time of its end by as much."""
-    pod("p", "trap 'exit 0' TERM; sleep 600 & wait")
+    pod("p", "trap 'exit 0' TERM; echo up; sleep 600 & wait")
     running()
+    until(lambda: "up" in log())
     core.patch_namespaced_pod("p", ns, {"metadata": {"finalizers": ["mine/one"]}})
     meta = core.delete_namespaced_pod("p", ns, grace_period_seconds=25).metadata
     asked = meta.deletion_timestamp - timedelta(seconds=25)
