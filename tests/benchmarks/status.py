@@ -20,7 +20,7 @@ from portaflow_conformance.emulators.control import Fault
 from portaflow_conformance.emulators.endpoint import RemoteControl
 
 from portaflow.backend import ClusterSpec, ContainerSpec, Driver, Handle, JobSpec, State
-from portaflow.errors import UnavailableError
+from portaflow.calls import patiently
 from portaflow.poller import Poller
 
 from . import Figure
@@ -91,14 +91,9 @@ def ready(driver: Driver[Any], request: Any) -> Handle:
 
 
 def _all(start: Callable[[int], Handle]) -> list[Handle]:
-    def patient(n: int) -> Handle:
-        try:
-            return start(n)
-        except UnavailableError:  # urllib3 changes a TLS context that other threads make use of
-            return start(n)
-
+    """As the engine does: urllib3 changes a TLS context that other threads make use of."""
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(patient, range(_COUNT)))
+        return list(pool.map(lambda n: patiently(partial(start, n), None), range(_COUNT)))
 
 
 def _emr() -> Started:

@@ -18,14 +18,20 @@ from .connect import Access, Aws, connect, told
 
 OR = " or "  # between the types of a fleet, which takes what there is
 _LISTS = "us-east-1"  # answers for all regions; most others do not answer at all
-_EC2 = {
-    "operatingSystem": "Linux",
-    "tenancy": "Shared",
-    "preInstalledSw": "NA",
-    "capacitystatus": "Used",
-    "marketoption": "OnDemand",
+_ABOUT = {
+    "AmazonEC2": {
+        "operatingSystem": "Linux",
+        "tenancy": "Shared",
+        "preInstalledSw": "NA",
+        "capacitystatus": "Used",
+        "marketoption": "OnDemand",
+    },
+    "ElasticMapReduce": {
+        "productFamily": "Elastic Map Reduce Instance",
+        "softwareType": "EMR",
+    },
 }
-_EMR = {"productFamily": "Elastic Map Reduce Instance", "softwareType": "EMR"}
+"""What a list calls a plain machine on demand."""
 
 
 def hourly(aws: Aws, machines: Collection[Machines]) -> Mapping[str, float]:
@@ -34,10 +40,11 @@ def hourly(aws: Aws, machines: Collection[Machines]) -> Mapping[str, float]:
         return {}  # the others have lists of their own
     on_spot = _spot(aws, {t for m in machines if m.spot for t in m.type.split(OR)})
 
-    @functools.cache
+    listed = functools.cache(functools.partial(_listed, aws))
+
     def cost(type: str, spot: bool) -> Decimal | None:
-        emr = _listed(aws, "ElasticMapReduce", type, _EMR)
-        ec2 = on_spot.get(type) if spot else _listed(aws, "AmazonEC2", type, _EC2)
+        emr = listed("ElasticMapReduce", type)
+        ec2 = on_spot.get(type) if spot else listed("AmazonEC2", type)
         return None if emr is None or ec2 is None else emr + ec2
 
     found = {}
@@ -49,11 +56,11 @@ def hourly(aws: Aws, machines: Collection[Machines]) -> Mapping[str, float]:
     return found
 
 
-def _listed(aws: Aws, service: str, type: str, about: Mapping[str, str]) -> Decimal | None:
+def _listed(aws: Aws, service: str, type: str) -> Decimal | None:
     """The dearest price on demand that the list has for a type in the region."""
     mine = aws.access
     access = Access(connection=mine.connection, profile=mine.profile, region=_LISTS)
-    wanted = {"instanceType": type, "regionCode": aws.region, **about}
+    wanted = {"instanceType": type, "regionCode": aws.region, **_ABOUT[service]}
     filters = [{"Type": "TERM_MATCH", "Field": k, "Value": v} for k, v in wanted.items()]
     with told(f"price of {type} (pricing:GetProducts)", access):
         pages = connect(access).client("pricing").get_paginator("get_products")
